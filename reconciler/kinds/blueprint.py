@@ -1,0 +1,36 @@
+"""Blueprint: an application environment. Puts nothing on a host by itself; the jails that run it do.
+
+Checked here: parameters whose own default does not match their pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import jsonschema_rs
+
+from reconciler.kinds.documents import Expansion, Staff
+from reconciler.model import Document, Problem, problem
+
+
+def expand(document: Document, staff: Staff) -> Expansion:
+    return Expansion(problems=tuple(parameter_problems(document)))
+
+
+def parameter_problems(document: Document) -> Iterator[Problem]:
+    for name, parameter in document.spec.get("parameters", {}).items():
+        default = parameter.get("default")
+        if default is not None and not matches(parameter.get("pattern"), default):
+            pointer = ("spec", "parameters", name, "default")
+            yield problem(document.path, pointer, f"the default does not match the pattern {parameter['pattern']}", "")
+
+
+def matches(pattern: str | None, value: str) -> bool:
+    """Whether the whole value matches; by jsonschema-rs, whose `$` means the end and whose time is linear."""
+    return pattern is None or whole(pattern).is_valid(value)
+
+
+@lru_cache(maxsize=4096)
+def whole(pattern: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({"type": "string", "pattern": f"^(?:{pattern})$"})

@@ -1,0 +1,67 @@
+"""Customer: what belongs to whom, and how much of it. Puts nothing on a host by itself.
+
+Checked here: the quota against all jails of the customer, and that the subnet fits the locations the jails stand in.
+Claimed: the subnet's number and every domain, each for one customer of the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.kinds.documents import Expansion, Staff, Tenant, subnet
+from reconciler.kinds.limits import memory, wanted
+from reconciler.model import Claim, Document, Problem, problem
+
+JAILS = 10
+"""The schema's default for spec.quota.jails."""
+
+
+def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
+    return Expansion(
+        claims=tuple(claims(document)),
+        problems=(*quota_problems(document, staff, tenant), *subnet_problems(document, staff, tenant)),
+    )
+
+
+def claims(document: Document) -> Iterator[Claim]:
+    yield Claim("subnet", str(document.spec["subnet"]), document.path, ("spec", "subnet"))
+    for index, domain in enumerate(document.spec.get("domains", ())):
+        yield Claim("domain", domain, document.path, ("spec", "domains", index))
+
+
+def quota_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator[Problem]:
+    quota = document.spec.get("quota", {})
+    most = quota.get("jails", JAILS)
+    if len(tenant.jails) > most:
+        yield over(document, "jails", f"{len(tenant.jails)} jails", str(most))
+    ipv4 = sum("ipv4" in jail.spec for jail in tenant.jails.values())
+    if ipv4 > quota.get("ipv4", 0):
+        yield over(document, "ipv4", f"{ipv4} IPv4 addresses", str(quota.get("ipv4", 0)))
+    if "memory" in quota:
+        yield from memory_problems(document, staff, tenant, quota["memory"])
+
+
+def memory_problems(document: Document, staff: Staff, tenant: Tenant, most: str) -> Iterator[Problem]:
+    limits = [memory(wanted(jail.spec, staff)) for jail in tenant.jails.values()]
+    if 0 in limits:
+        hint = "give every jail limits.memory, or the platform a default"
+        yield problem(document.path, ("spec", "quota", "memory"), "a memory quota, but jails without a limit", hint)
+    elif sum(limits) > memory({"memory": most}):
+        yield over(document, "memory", f"jails with {sum(limits) >> 20}Mi of memory", most)
+
+
+def over(document: Document, field: str, has: str, most: str) -> Problem:
+    pointer = ("spec", "quota", field) if field in document.spec.get("quota", {}) else ("spec",)
+    hint = "remove or shrink jails, or ask for more"
+    return problem(document.path, pointer, f"{document.name} has {has}, its quota is {most}", hint)
+
+
+def subnet_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator[Problem]:
+    hosts = {jail.spec["host"] for jail in tenant.jails.values()}
+    locations = {h.spec["location"] for name in hosts if (h := staff.find("Host", name))}
+    for location in sorted(locations & set(staff.prefixes)):
+        if subnet(tenant, location) is None:
+            prefix = staff.prefixes[location]
+            message = f"subnet {document.spec['subnet']} does not fit {prefix} of location {location}"
+            most = (1 << (64 - prefix.prefixlen)) - 1
+            yield problem(document.path, ("spec", "subnet"), message, f"take a number up to {most}")

@@ -1,0 +1,188 @@
+"""What a kind may look at while it expands a document, and what it hands back.
+
+In: Documents grouped by who wrote them. Out: look-ups that answer with the document or with a Problem naming the nearest
+right name. Where a jail stands (`Place`) is worked out here once for all jails of a customer, because jails refer to
+each other's addresses. Must not know platforms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from base64 import b32encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from ipaddress import IPv6Network
+from typing import Any
+
+from reconciler.load import nearest
+from reconciler.model import Claim, Document, Part, Pointer, Problem, SecretFile, Site, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What one document contributes: (host, Part) pairs, claims, sites, problems."""
+
+    parts: tuple[tuple[str, Part], ...] = ()
+    claims: tuple[Claim, ...] = ()
+    sites: tuple[Site, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Staff:
+    """Staff's documents by kind and name."""
+
+    documents: Mapping[str, Mapping[str, Document]]
+
+    def named(self, kind: str) -> Mapping[str, Document]:
+        return self.documents.get(kind, {})
+
+    def find(self, kind: str, name: str) -> Document | None:
+        return self.named(kind).get(name)
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
+        """The platform's default limits, in the document's own words."""
+        limits: Mapping[str, Any] = self.platform.get("defaults", {}).get("limits", {})
+        return limits
+
+    @cached_property
+    def platform(self) -> Mapping[str, Any]:
+        return next((d.spec for d in self.named("Platform").values()), {})
+
+    @cached_property
+    def prefixes(self) -> Mapping[str, IPv6Network]:
+        return {name: IPv6Network(d.spec["prefix"]) for name, d in self.named("Location").items()}
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One customer's documents."""
+
+    customer: Document
+    jails: Mapping[str, Document]
+    sites: Mapping[str, Document]
+    secrets: Mapping[str, SecretFile]
+    staff: Staff = field(repr=False)
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """Jails that stand somewhere; one whose host does not exist is left out (and is a Problem of its own)."""
+        placed = ((name, place(document, self)) for name, document in self.jails.items())
+        return {name: p for name, p in placed if p}
+
+    @cached_property
+    def welcome(self) -> Mapping[str, tuple[str, ...]]:
+        """Jail → the jails that let it in by name. Turned round once: asking each for each grows with the square."""
+        turned: dict[str, list[str]] = {}
+        for name, jail in self.jails.items():
+            for peer in {peer for entry in jail.spec.get("publish", ()) for peer in entry.get("from", ())}:
+                turned.setdefault(peer, []).append(name)
+        return {peer: tuple(names) for peer, names in turned.items()}
+
+    @cached_property
+    def cables(self) -> Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]]:
+        """Jail → (jail that declares a link to it, the link)."""
+        turned: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
+        for name, jail in self.jails.items():
+            for link in jail.spec.get("links", ()):
+                turned.setdefault(link["to"], []).append((name, link))
+        return {peer: tuple(links) for peer, links in turned.items()}
+
+    @cached_property
+    def start_cycle(self) -> tuple[str, ...]:
+        """Jails that wait for each other in a circle, or nothing."""
+        try:
+            TopologicalSorter({name: jail.spec.get("after", ()) for name, jail in self.jails.items()}).prepare()
+        except CycleError as error:
+            return tuple(error.args[1])
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a jail stands, and what is derived from its id alone."""
+
+    id: str
+    host: str
+    location: str
+    address: str
+    ipv4: str
+    nic: str
+    mac: str
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Its addresses as prefixes that firewall rules name."""
+        return (f"{self.address}/128", *([f"{self.ipv4}/32"] if self.ipv4 else ()))
+
+
+def jail_id(customer: str, jail: str) -> str:
+    """Names hold no double hyphen (their schema says so), so the id can be taken apart again."""
+    return f"{customer}--{jail}"
+
+
+def stable(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def mac(digest: bytes) -> str:
+    """A locally administered unicast address out of 46 stable bits.
+
+    The kernel's own defaults collide: a 16-bit hash in new FreeBSD releases, and clones of a host always.
+    """
+    return bytes([digest[0] & 0xFC | 0x02, *digest[1:6]]).hex(":")
+
+
+def interface(digest: bytes, letter: str = "j") -> str:
+    """An interface name of 11 characters (at most 15 fit, IFNAMSIZ) out of 50 stable bits."""
+    return letter + b32encode(digest[6:13]).decode().lower()[:10]
+
+
+def subnet(tenant: Tenant, location: str) -> int | None:
+    """The first address of the customer's /64 in a location, as a number; None when its subnet does not fit."""
+    prefix = tenant.staff.prefixes[location]
+    number: int = tenant.customer.spec["subnet"]
+    return int(prefix.network_address) + (number << 64) if number < 1 << (64 - prefix.prefixlen) else None
+
+
+def place(document: Document, tenant: Tenant) -> Place | None:
+    spec = document.spec
+    host = tenant.staff.find("Host", spec["host"])
+    if host is None or host.spec["location"] not in tenant.staff.prefixes:
+        return None
+    location: str = host.spec["location"]
+    first = subnet(tenant, location)
+    if first is None:
+        return None
+    id = jail_id(tenant.customer.name, document.name)
+    digest = stable(id)
+    derived = socket.inet_ntop(socket.AF_INET6, (first + int.from_bytes(digest[12:16], "big")).to_bytes(16, "big"))
+    return Place(
+        id=id,
+        host=host.name,
+        location=location,
+        address=spec.get("address", derived),
+        ipv4=spec.get("ipv4", {}).get("address", ""),
+        nic=spec.get("nic") or interface(digest),
+        mac=mac(digest),
+    )
+
+
+def missing(document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object]) -> Problem:
+    """A reference to something that is not there, with the nearest right name or the list of them."""
+    guess = nearest(name, known)
+    hint = f"did you mean {guess}?" if guess else f"there is {', '.join(sorted(known)[:12])}" if known else ""
+    return problem(document.path, pointer, f"there is no {what} {name}", hint)
+
+
+def repeated(document: Document, pointer: Pointer, values: list[Any], what: str) -> Iterator[Problem]:
+    """A Problem for every value that came before in the same list."""
+    seen: set[Any] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield problem(document.path, (*pointer, index), f"{what} is there twice", "remove one of the two")
+        seen.add(value)

@@ -1,0 +1,297 @@
+"""Jail: one website's machine, its cables, and the rules for what may reach it and what it may reach.
+
+In: a Jail document, staff's documents and the customer's own. Out: the jail and its links and rules on its host, and
+rules on the hosts of the jails it lets in by name (they need not say so themselves). Checked: every reference, the
+addresses, the blueprint's ports and parameters. `expand` is the table of contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from typing import Any
+
+from reconciler.kinds.blueprint import matches
+from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, jail_id, mac, missing, repeated, stable, subnet
+from reconciler.kinds.host import announces
+from reconciler.kinds.limits import limits_of
+from reconciler.model import (
+    Claim,
+    Document,
+    Jail,
+    JailSecret,
+    Link,
+    LinkEnd,
+    Nic,
+    Part,
+    Problem,
+    Rule,
+    Source,
+    problem,
+)
+
+HOST_GATEWAY = "fe80::1"
+"""The host's address on every routed switch. Jails' gateway, so that it never takes part in the customers' prefixes."""
+HOST_GATEWAY4 = "169.254.1.1"
+DATA = ("/data",)
+"""The schema's default for a blueprint's data."""
+
+
+def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
+    place = tenant.places.get(document.name)
+    blueprint = staff.find("Blueprint", document.spec["blueprint"])
+    problems = tuple(
+        [
+            *reference_problems(document, staff, tenant),
+            *(address_problems(document, staff, tenant, place) if place else ()),
+            *(blueprint_problems(document, blueprint) if blueprint else ()),
+            *publish_problems(document, tenant),
+            *neighbour_problems(document, tenant),
+        ]
+    )
+    if problems or place is None or blueprint is None:
+        return Expansion(problems=problems, claims=tuple(claims(document, place)) if place else ())
+    parts = [(place.host, part) for part in parts_on_host(document, place, blueprint, staff, tenant)]
+    parts.extend(peers_rules(document, place, tenant))
+    return Expansion(parts=tuple(parts), claims=tuple(claims(document, place)))
+
+
+# ── problems ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator[Problem]:
+    spec = document.spec
+    if staff.find("Blueprint", spec["blueprint"]) is None:
+        yield missing(document, ("spec", "blueprint"), "blueprint", spec["blueprint"], staff.named("Blueprint"))
+    host = staff.find("Host", spec["host"])
+    if host is None:
+        yield missing(document, ("spec", "host"), "host", spec["host"], staff.named("Host"))
+    elif "switch" in spec:
+        switches = {switch["name"]: switch for switch in host.spec["switches"]}
+        if spec["switch"] not in switches:
+            yield missing(document, ("spec", "switch"), f"switch on host {host.name} called", spec["switch"], switches)
+    for index, name in enumerate(spec.get("secrets", ())):
+        if name not in tenant.secrets:
+            yield missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets)
+    if spec.get("secrets") and "recipient" not in tenant.customer.spec:
+        message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
+        yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")
+
+
+def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Place) -> Iterator[Problem]:
+    spec = document.spec
+    if "address" in spec:
+        first = subnet(tenant, place.location) or 0
+        address = int(IPv6Address(place.address))
+        if address >> 64 != first >> 64 or address == first:
+            net = f"{IPv6Address(first)}/64"
+            message = f"{place.address} is not in {tenant.customer.name}'s subnet in {place.location}, {net}"
+            yield problem(document.path, ("spec", "address"), message, "leave it out to have one derived")
+    if "ipv4" in spec:
+        location = staff.named("Location")[place.location]
+        pool = location.spec.get("ipv4", {}).get("pool")
+        pointer = ("spec", "ipv4", "address")
+        if pool is None:
+            yield problem(document.path, pointer, f"location {location.name} has no IPv4 addresses", "")
+        elif IPv4Address(place.ipv4) not in IPv4Network(pool):
+            yield problem(document.path, pointer, f"{place.ipv4} is not in {location.name}'s pool {pool}", "")
+
+
+def blueprint_problems(document: Document, blueprint: Document) -> Iterator[Problem]:
+    known = blueprint.spec.get("parameters", {})
+    given = document.spec.get("parameters", {})
+    for name, value in given.items():
+        pointer = ("spec", "parameters", name)
+        if name not in known:
+            yield missing(document, pointer, f"parameter of blueprint {blueprint.name} called", name, known)
+        elif not matches(known[name].get("pattern"), value):
+            hint = f"{known[name]['description']} It has to match {known[name]['pattern']}"
+            yield problem(document.path, pointer, f"{value!r} is no value for {name}", hint)
+    for name, parameter in known.items():
+        if "default" not in parameter and name not in given:
+            message = f"blueprint {blueprint.name} needs the parameter {name}"
+            yield problem(document.path, ("spec", "blueprint"), message, parameter["description"])
+    for index, entry in enumerate(document.spec.get("publish", ())):
+        ports = blueprint.spec.get("ports", ())
+        if entry["port"] not in ports:
+            message = f"blueprint {blueprint.name} does not listen on port {entry['port']}"
+            hint = f"it listens on {', '.join(map(str, ports))}" if ports else "it listens on no port"
+            yield problem(document.path, ("spec", "publish", index, "port"), message, hint)
+
+
+def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    entries = document.spec.get("publish", ())
+    ports = [(entry["port"], entry.get("protocol", "tcp")) for entry in entries]
+    yield from repeated(document, ("spec", "publish"), ports, "this port")
+    for index, entry in enumerate(entries):
+        for position, peer in enumerate(entry.get("from", ())):
+            if "/" not in peer and peer not in tenant.jails:
+                yield missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
+
+
+def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    """Links and start order reach only to jails of the same customer on the same host."""
+    mentions = [(("links", i, "to"), link["to"]) for i, link in enumerate(document.spec.get("links", ()))]
+    mentions += [(("after", i), name) for i, name in enumerate(document.spec.get("after", ()))]
+    for pointer, name in mentions:
+        other = tenant.jails.get(name)
+        if other is None:
+            yield missing(document, ("spec", *pointer), "jail", name, tenant.jails)
+        elif name == document.name:
+            yield problem(document.path, ("spec", *pointer), f"{name} is this jail itself", "")
+        elif other.spec["host"] != document.spec["host"]:
+            message = f"jail {name} is on host {other.spec['host']}, this one on {document.spec['host']}"
+            yield problem(document.path, ("spec", *pointer), message, "both have to be on one host")
+    yield from link_problems(document)
+    if document.name in tenant.start_cycle:
+        message = f"each waits for the next: {' → '.join(tenant.start_cycle)}"
+        yield problem(document.path, ("spec", "after"), message, "let one of them start first")
+
+
+def link_problems(document: Document) -> Iterator[Problem]:
+    for index, link in enumerate(document.spec.get("links", ())):
+        ours, theirs = ip_interface(link["address"]), ip_interface(link["peerAddress"])
+        pointer = ("spec", "links", index, "peerAddress")
+        if ours.network != theirs.network or ours == theirs:
+            message = f"{ours} and {theirs} do not see each other"
+            yield problem(document.path, pointer, message, "take two addresses of one network")
+        elif not ours.is_private:
+            yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", "")
+
+
+# ── claims and parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def claims(document: Document, place: Place) -> Iterator[Claim]:
+    path = document.path
+    yield Claim("address", place.address, path, ("spec", "address"))
+    yield Claim("MAC address", place.mac, path, ())
+    yield Claim(f"interface on host {place.host}", place.nic, path, ("spec", "nic"))
+    if place.ipv4:
+        yield Claim("address", place.ipv4, path, ("spec", "ipv4", "address"))
+    for index, link in enumerate(document.spec.get("links", ())):
+        theirs = jail_id(document.customer, link["to"])
+        for id, key in ((place.id, "nic"), (theirs, "peerNic")):
+            yield Claim(f"interface in jail {id}", link[key], path, ("spec", "links", index, key))
+
+
+def parts_on_host(
+    document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant
+) -> Iterator[Part]:
+    location = staff.named("Location")[place.location]
+    yield jail(document, place, blueprint, staff, tenant)
+    for link in document.spec.get("links", ()):
+        yield cable(place, tenant.places[link["to"]], link)
+    yield from resolver_rules(place, location)
+    for entry in document.spec.get("publish", ()):
+        label = f"{place.id} publishes {entry['port']}"
+        yield Rule(place.id, "in", peers_of(entry, tenant), entry.get("protocol", "tcp"), (entry["port"],), label)
+    for entry in document.spec.get("reach", ()):
+        anywhere = "any" in entry["to"]
+        label = f"{place.id} reaches {'anywhere' if anywhere else ', '.join(entry['to'])}"
+        peers = () if anywhere else tuple(entry["to"])
+        yield Rule(place.id, "out", peers, entry.get("protocol", "tcp"), tuple(entry["ports"]), label[:100])
+
+
+def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
+    resolvers = tuple(f"{address}/128" for address in location.spec.get("resolvers", ()))
+    if resolvers:
+        yield Rule(place.id, "out", resolvers, "udp", (53,), f"{place.id} resolves names")
+        yield Rule(place.id, "out", resolvers, "tcp", (53,), f"{place.id} resolves names")
+
+
+def peers_of(entry: dict[str, Any], tenant: Tenant) -> tuple[str, ...]:
+    """() is everybody. Named jails become their addresses."""
+    peers: list[str] = []
+    for peer in entry.get("from", ()):
+        peers.extend([peer] if "/" in peer else tenant.places[peer].prefixes if peer in tenant.places else ())
+    return tuple(peers)
+
+
+def peers_rules(document: Document, place: Place, tenant: Tenant) -> Iterator[tuple[str, Rule]]:
+    for entry in document.spec.get("publish", ()):
+        for peer in entry.get("from", ()):
+            other = tenant.places.get(peer)
+            if other:
+                label = f"{other.id} reaches {place.id}"
+                protocol = entry.get("protocol", "tcp")
+                yield other.host, Rule(other.id, "out", place.prefixes, protocol, (entry["port"],), label)
+
+
+def jail(document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant) -> Jail:
+    spec, plan = document.spec, blueprint.spec
+    location = staff.named("Location")[place.location]
+    return Jail(
+        id=place.id,
+        customer=document.customer,
+        name=document.name,
+        nic=nic(document, place, staff),
+        blueprint=blueprint.name,
+        application=source(plan["source"]),
+        release=source(spec["release"]) if "release" in spec else None,
+        command=tuple(plan["command"]),
+        root=plan.get("runAs") == "root",
+        defaults=plan.get("defaults", ""),
+        data=tuple(plan.get("data", DATA)),
+        environment=environment(spec, plan, place, document.name),
+        secrets=tuple(secret(tenant, name) for name in spec.get("secrets", ())),
+        limits=limits_of(spec, staff),
+        after=tuple(jail_id(document.customer, name) for name in spec.get("after", ())),
+        restart=spec.get("restart", 0),
+        resolvers=tuple(location.spec.get("resolvers", ())),
+        neighbours=neighbours(document, tenant),
+    )
+
+
+def nic(document: Document, place: Place, staff: Staff) -> Nic:
+    host = staff.named("Host")[place.host]
+    location = staff.named("Location")[place.location]
+    gateways = [location.spec.get("gateway", HOST_GATEWAY)]
+    if place.ipv4:
+        gateways.append(location.spec["ipv4"].get("gateway", HOST_GATEWAY4))
+    return Nic(
+        host_side=place.nic,
+        switch=document.spec.get("switch") or host.spec["switches"][0]["name"],
+        mac=place.mac,
+        addresses=place.prefixes,
+        gateways=tuple(gateways),
+        announce=host.spec.get("uplink", "") if announces(location) else "",
+    )
+
+
+def environment(spec: Any, plan: Any, place: Place, name: str) -> tuple[tuple[str, str], ...]:
+    """The platform's own names last: a parameter cannot stand in for them."""
+    values = {key: p["default"] for key, p in plan.get("parameters", {}).items() if "default" in p}
+    values |= spec.get("parameters", {})
+    return tuple(sorted({**values, "JAIL_NAME": name, "JAIL_ADDRESS": place.address}.items()))
+
+
+def secret(tenant: Tenant, name: str) -> JailSecret:
+    file = tenant.secrets[name]
+    return JailSecret(name, file.path, file.ciphertext)
+
+
+def source(spec: dict[str, str]) -> Source:
+    if "git" in spec:
+        return Source("git", spec["git"], spec["commit"])
+    return Source("archive", spec["archive"], spec["digest"].removeprefix("sha256:"))
+
+
+def cable(place: Place, other: Place, link: dict[str, str]) -> Link:
+    """Named after the jail that declares it and its interface there, which only one link can have."""
+    id = f"{place.id}--{link['nic']}"
+    ends = (
+        LinkEnd(place.id, link["nic"], mac(stable(f"{id} a")), (link["address"],)),
+        LinkEnd(other.id, link["peerNic"], mac(stable(f"{id} b")), (link["peerAddress"],)),
+    )
+    return Link(id, ends)
+
+
+def neighbours(document: Document, tenant: Tenant) -> tuple[tuple[str, str], ...]:
+    """Names for /etc/hosts: the jails that let this one in, and `NAME.link` for the other end of a cable."""
+    names = {n: tenant.places[n].address for n in tenant.welcome.get(document.name, ()) if n in tenant.places}
+    for name, link in tenant.cables.get(document.name, ()):
+        names[f"{name}.link"] = link["address"].partition("/")[0]
+    for link in document.spec.get("links", ()):
+        names[f"{link['to']}.link"] = link["peerAddress"].partition("/")[0]
+    return tuple(sorted(names.items()))

@@ -1,0 +1,57 @@
+"""Site: names and the jails that serve them.
+
+Until there is a proxy a site's backends are reached on their own IPv6 addresses, so a Site puts nothing on a host; its
+names and endpoints appear in the status. Checked: the names lie in the customer's domains, and every backend publishes
+its port to everybody. Claimed: each name, for one site of the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reconciler.kinds.documents import Expansion, Staff, Tenant, missing
+from reconciler.model import Claim, Document, Problem, Site, problem
+
+PORT = 80
+"""The schema's default for a backend's port."""
+
+
+def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
+    problems = (*name_problems(document, tenant), *backend_problems(document, tenant))
+    names = tuple(document.spec["names"])
+    claims = tuple(Claim("name", n, document.path, ("spec", "names", i)) for i, n in enumerate(names))
+    places = tenant.places
+    backends = tuple(
+        (places[b["jail"]].id, places[b["jail"]].address, b.get("port", PORT))
+        for b in document.spec["backends"]
+        if b["jail"] in places
+    )
+    site = Site(document.customer, document.name, names, backends)
+    return Expansion(claims=claims, sites=(site,), problems=problems)
+
+
+def name_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    domains = tenant.customer.spec.get("domains", ())
+    for index, name in enumerate(document.spec["names"]):
+        if not any(name == domain or name.endswith(f".{domain}") for domain in domains):
+            hint = f"{tenant.customer.name}'s domains are {', '.join(domains)}" if domains else "it has no domains yet"
+            message = f"{name} lies in no domain of {tenant.customer.name}"
+            yield problem(document.path, ("spec", "names", index), message, hint)
+
+
+def backend_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    for index, backend in enumerate(document.spec["backends"]):
+        pointer = ("spec", "backends", index, "jail")
+        jail = tenant.jails.get(backend["jail"])
+        if jail is None:
+            yield missing(document, pointer, "jail", backend["jail"], tenant.jails)
+        elif not published(jail, backend.get("port", PORT)):
+            message = f"jail {jail.name} does not publish port {backend.get('port', PORT)} to everybody"
+            hint = f"add `- port: {backend.get('port', PORT)}` to publish in {jail.path}"
+            yield problem(document.path, pointer, message, hint)
+
+
+def published(jail: Document, port: int) -> bool:
+    entries: list[dict[str, Any]] = jail.spec.get("publish", [])
+    return any(e["port"] == port and e.get("protocol", "tcp") == "tcp" and "from" not in e for e in entries)

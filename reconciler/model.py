@@ -1,0 +1,435 @@
+"""Every noun of the project, as frozen values without behaviour of their own.
+
+What flows: Document → Fleet of HostSpecs (made of Parts) → Manifest (Resources) against an Observation
+→ Plan (Changes) → Report. Nothing here reads a file, a clock or the environment, and nothing here knows YAML,
+git, SSH, or a platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# ── documents ────────────────────────────────────────────────────────────────────────────────────────────────
+
+Pointer = tuple[str | int, ...]
+"""Where in a document: the keys and indexes from its root, as in JSON Pointer."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong with a document. Collected, never raised: users see all problems at once.
+
+    `line` and `column` count from 1; 0 means "not located yet", `pointer` then says what to look for.
+    """
+
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+    pointer: Pointer = field(default=(), compare=False)
+
+
+def problem(path: str, pointer: Iterable[str | int], message: str, hint: str = "") -> Problem:
+    """A Problem known by its pointer; `load.locate` finds the line and column."""
+    return Problem(path, 0, 0, message, hint, tuple(pointer))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML file of the config repository, valid in shape. `customer` is "" in staff's documents."""
+
+    path: str
+    kind: str
+    name: str
+    customer: str
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """`customers/X/secrets/NAME.age`: ciphertext, opened only by the shell, with the key of customer X."""
+
+    path: str
+    customer: str
+    name: str
+    ciphertext: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Which commit of which source is in force: mount point → commit.
+
+    The mount "" is the platform's repository; `customers/X` is there when that folder comes from another commit
+    (the customer is held at its last good one) or, later, from a repository of its own. None: held, and no good
+    commit is known, so the customer's resources are left as they are.
+    """
+
+    mounts: Mapping[str, str | None]
+
+    @property
+    def commit(self) -> str:
+        """The commit of the platform's repository."""
+        return self.mounts[""] or ""
+
+    @property
+    def held(self) -> dict[str, str | None]:
+        """Customer → the commit it is held at."""
+        return {m.removeprefix("customers/"): c for m, c in sorted(self.mounts.items()) if m}
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Bytes that never appear in a plan, a log, a status or an error: its repr says nothing."""
+
+    value: bytes = field(repr=False)
+    salt: str = field(repr=False)
+    """Keyed per customer and path, so that the digest of a short secret cannot be guessed."""
+
+
+# ── Parts: what a host must be, for every platform ───────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A bridge. `routed`: the host is the gateway (`gateway` sits on the switch); else `uplink` joins the segment."""
+
+    name: str
+    routed: bool
+    uplink: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A jail's interface on a switch. `host_side` ≤ 15 characters; addresses carry prefix lengths."""
+
+    host_side: str
+    switch: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...]
+    announce: str = ""
+    """The host's interface that answers neighbour solicitations for the addresses; "" when routes are upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEnd:
+    jail: str
+    nic: str
+    mac: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A pair of interfaces from jail to jail, on no switch."""
+
+    id: str
+    ends: tuple[LinkEnd, LinkEnd]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Memory in bytes, processes as a count, CPU in percent of one core. 0: not limited."""
+
+    memory: int = 0
+    processes: int = 0
+    cpu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something pinned that is unpacked on the host: `digest` names the immutable directory.
+
+    `kind` archive: url is https:// or file://, digest the SHA-256 of the archive; git: digest is the commit.
+    """
+
+    kind: Literal["archive", "git"]
+    url: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class JailSecret:
+    """One file of /run/secrets: ciphertext until the shell opened it."""
+
+    name: str
+    path: str
+    ciphertext: str
+    opened: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """One website's machine. `id` is `customer--name`, unique in the fleet and usable as a host-level name."""
+
+    id: str
+    customer: str
+    name: str
+    nic: Nic
+    blueprint: str
+    application: Source
+    release: Source | None
+    command: tuple[str, ...]
+    root: bool
+    """Whether the command runs as the jail's root (never the host's)."""
+    defaults: str
+    data: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    secrets: tuple[JailSecret, ...]
+    limits: Limits
+    after: tuple[str, ...]
+    restart: int
+    resolvers: tuple[str, ...]
+    neighbours: tuple[tuple[str, str], ...]
+    """Name → address lines for /etc/hosts: the customer's own jails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Lets one kind of traffic pass; everything that no rule lets pass is dropped.
+
+    `subject` is a jail's id, or "" for the host itself. `peers` are prefixes, () means anybody; `ports` () means all.
+    """
+
+    subject: str
+    direction: Literal["in", "out"]
+    peers: tuple[str, ...]
+    protocol: Literal["tcp", "udp"]
+    ports: tuple[int, ...]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """Default deny for the host itself in a direction; without one, only the jails are walled."""
+
+    direction: Literal["in", "out"]
+
+
+Part = Sysctl | Switch | Link | Jail | Rule | Wall
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    address: str
+    port: int
+    host_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """What one host must be."""
+
+    name: str
+    platform: str
+    location: str
+    ssh: Ssh
+    storage: str
+    parts: tuple[Part, ...]
+
+    @property
+    def jails(self) -> tuple[Jail, ...]:
+        return tuple(p for p in self.parts if isinstance(p, Jail))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a document needs for itself alone: two claims on one (scope, value) are a Problem in both."""
+
+    scope: str
+    value: str
+    path: str
+    pointer: Pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Names and the backends that serve them; each backend is a jail's id, its address and a port."""
+
+    customer: str
+    name: str
+    names: tuple[str, ...]
+    backends: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A plan that removes or restarts more than `percent` of a host's jails, and at least `minimum`, is refused."""
+
+    percent: int = 30
+    minimum: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The whole desired state at one Revision. `frozen` customers keep what the hosts have of them."""
+
+    hosts: Mapping[str, HostSpec]
+    sites: tuple[Site, ...] = ()
+    frozen: frozenset[str] = frozenset()
+    guard: Guard = Guard()
+
+
+# ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file ("f"), directory ("d") or symbolic link ("l", its content is the target) at an absolute path."""
+
+    path: str
+    content: bytes | Secret = b""
+    mode: int = 0o644
+    owner: str = "0:0"
+    kind: Literal["f", "d", "l"] = "f"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing on a host. `state` is all of it that is compared with what is observed, attribute by attribute.
+
+    `key` is "type/version name". `owner` is the jail's id, or "" for what belongs to the host. `files` are written
+    before the type's own commands run, and each is an attribute of the state. `undo` is what a removal needs to know
+    beyond the key: it is kept in the inventory, because by then the resource has left the manifest.
+    """
+
+    key: str
+    owner: str
+    state: Mapping[str, str]
+    files: tuple[File, ...] = ()
+    words: str = ""
+    """What a customer would call it."""
+    claims: frozenset[str] = frozenset()
+    undo: str = ""
+    disrupts: Mapping[str, str] = field(default_factory=dict)
+    """Attribute → what happens to the running jail when it has to be changed."""
+    source: Source | None = None
+    """What has to be on the host before the apply, for resources that are unpacked from an archive."""
+
+    @property
+    def type(self) -> str:
+        return self.key.partition(" ")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(" ")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The Resources of a host in application order. `digest` is of all their states."""
+
+    host: str
+    resources: tuple[Resource, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """One entry of the inventory on the host. `retained` is the day a removed jail's data may be purged, or ""."""
+
+    key: str
+    owner: str
+    position: int
+    retained: str = ""
+    claims: frozenset[str] = frozenset()
+    undo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is on a host now: key → observed attributes (what is not there has none), and what we own there."""
+
+    states: Mapping[str, Mapping[str, str]]
+    present: frozenset[str] = frozenset()
+    """Keys of which something exists that must be somebody's: ours, if the inventory says so."""
+    inventory: tuple[Owned, ...] = ()
+    token: str = ""
+    """Names this state of the inventory: an apply goes ahead only while it is still the same."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Path → text of files that differ from what is wanted, for the diffs people read."""
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    """Owner → what is wrong with it although nothing needs to be changed (a command that keeps exiting, say)."""
+    hold: str = ""
+    """Why the administrator stopped all applies on this host; "" when nobody did."""
+    refusals: tuple[str, ...] = ()
+    """Why this host cannot be reconciled at all (a missing command, say)."""
+
+
+Action = Literal["create", "update", "remove", "retain", "release"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step from the Observation to the Manifest, in words a customer understands."""
+
+    action: Action
+    key: str
+    owner: str
+    words: str
+    disrupts: str = ""
+    resource: Resource | None = None
+    differences: tuple[tuple[str, str, str], ...] = ()
+    """(attribute, is, should be)"""
+    before: Owned | None = None
+    """The inventory's entry, where there is one: all that a removal knows."""
+    diff: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that could not be done, or must not be touched. `owner` is a jail's id, or "" for the host."""
+
+    owner: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pass would do on one host. `digest` names exactly these changes, for `apply --digest`."""
+
+    host: str
+    changes: tuple[Change, ...]
+    digest: str
+    conflicts: tuple[Failure, ...] = ()
+    """Things that exist under our keys and are not ours: their owners are left alone."""
+    refusal: str = ""
+    """Why a guard holds the whole plan back; "" when none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one pass did on one host, and what is left. Holds no time and nothing of the reconciler's own machine."""
+
+    host: str
+    manifest: str
+    done: tuple[Change, ...] = ()
+    pending: tuple[Change, ...] = ()
+    plan: str = ""
+    """The digest of the pending changes, for `apply --digest`."""
+    failures: tuple[Failure, ...] = ()
+    conflicts: tuple[Failure, ...] = ()
+    degraded: tuple[tuple[str, str], ...] = ()
+    refusal: str = ""
+    hold: str = ""
+    unreachable: str = ""
+    retained: tuple[tuple[str, str], ...] = ()
+    """(jail, day until which its data is kept)"""
+
+    @property
+    def ready(self) -> bool:
+        return not (self.pending or self.failures or self.conflicts or self.refusal or self.hold or self.unreachable)

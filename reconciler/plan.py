@@ -1,0 +1,234 @@
+"""Manifest × Observation → Plan: what differs, in which order it is mended, and what is held back.
+
+In: what must be, what is, and today's date. Out: Changes in words a customer understands, conflicts, a guard's refusal, and
+a digest that names exactly these changes. The order is the manifest's; removal is the inventory reversed; one
+exception, by data: what takes a claim comes after what releases it. Pure; knows no platform beyond its keys' types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from difflib import unified_diff
+from graphlib import CycleError, TopologicalSorter
+
+from reconciler.model import Change, Failure, File, Guard, Manifest, Observation, Owned, Plan, Resource
+
+RETENTION = timedelta(days=14)
+"""How long the data of a removed jail is kept at least."""
+DATA, JAIL = "data/", "jail/"
+"""Types that every platform has: what is retained instead of removed, and what runs."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a plan depends on beside the two states. `today` is an input: plans hold no clock."""
+
+    today: date
+    guard: Guard = Guard()
+    frozen: frozenset[str] = frozenset()
+    """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
+    untouched: frozenset[str] = frozenset()
+    """Owners that are left as they are: a jail of which a secret cannot be opened, say."""
+    adopt: bool = False
+    """Take what exists under our keys for ours: for a host whose inventory was lost."""
+    reviewed: bool = False
+    """Somebody has seen this plan: the guard lets it through."""
+
+
+def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
+    inventory = {owned.key: owned for owned in seen.inventory}
+    conflicts = () if given.adopt else tuple(foreign(manifest, seen, inventory))
+    making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
+    ordered, exchanged = by_claims(making)
+    conflicts += tuple(exchanged)
+    first, last = removals(manifest, seen.inventory, given.today)
+    untouched = given.untouched | {conflict.owner for conflict in conflicts}
+    changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
+    refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
+    return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal)
+
+
+def digest(host: str, changes: Iterable[Change]) -> str:
+    listed = [(c.action, c.key, c.owner, c.differences, c.disrupts) for c in changes]
+    return hashlib.sha256(json.dumps([host, listed]).encode()).hexdigest()[:16]
+
+
+# ── what is not ours ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def foreign(manifest: Manifest, seen: Observation, inventory: Mapping[str, Owned]) -> Iterator[Failure]:
+    for resource in manifest.resources:
+        if resource.key in seen.present and resource.key not in inventory:
+            reason = (
+                f"{resource.words} exists on the host, but not in our inventory: somebody else made it. "
+                "Remove it, or run `reconciler apply --adopt` if it is ours"
+            )
+            yield Failure(resource.owner, resource.key, reason)
+
+
+def frozen_refusal(seen: Observation, given: Circumstances) -> str:
+    held = sorted({customer_of(o.owner) for o in seen.inventory} & given.frozen)
+    return f"no good commit is known of {', '.join(held)}, which has jails here: nothing is changed" if held else ""
+
+
+def customer_of(owner: str) -> str:
+    return owner.partition("--")[0]
+
+
+# ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Owned]) -> Change | None:
+    """The Change this resource needs, or None."""
+    is_now = seen.states.get(resource.key, {})
+    differences = tuple((a, is_now.get(a, ""), want) for a, want in resource.state.items() if is_now.get(a) != want)
+    before = inventory.get(resource.key)
+    returns = before is not None and before.retained != ""
+    if not differences and not returns:
+        return None
+    new = before is None or not is_now
+    return Change(
+        action="create" if new else "update",
+        key=resource.key,
+        owner=resource.owner,
+        words=words(resource, differences, new, returns),
+        disrupts=disruption(resource, differences),
+        resource=resource,
+        differences=differences,
+        before=before,
+        diff="".join(diffs(resource, differences, seen)),
+    )
+
+
+def disruption(resource: Resource, differences: Iterable[tuple[str, str, str]]) -> str:
+    """Only what was there can be disturbed."""
+    return next((resource.disrupts[a] for a, was, _ in differences if was and a in resource.disrupts), "")
+
+
+def words(resource: Resource, differences: tuple[tuple[str, str, str], ...], new: bool, returns: bool) -> str:
+    if returns:
+        return f"bring back {resource.words}, as it was left"
+    if new:
+        return f"create {resource.words}"
+    files = {file.path for file in resource.files}
+    return f"change {resource.words}: {'; '.join(spoken(d, files) for d in differences)}"
+
+
+def spoken(difference: tuple[str, str, str], files: set[str]) -> str:
+    """A file's state is digests: what differs in it is told by the diff, and nothing at all of a secret."""
+    attribute, was, want = difference
+    if attribute not in files:
+        return f"{attribute} {was or 'missing'} → {want}"
+    if not was:
+        return f"{attribute} is missing"
+    if was.rpartition(" ")[0] != want.rpartition(" ")[0]:
+        return f"{attribute} is {was.rpartition(' ')[0]}, not {want.rpartition(' ')[0]}"
+    return f"{attribute} differs"
+
+
+def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen: Observation) -> Iterator[str]:
+    differing = {attribute for attribute, _, _ in differences}
+    for file in resource.files:
+        if file.path in differing and file.path in seen.contents:
+            yield from file_diff(file, seen.contents[file.path])
+
+
+def file_diff(file: File, was: str) -> Iterator[str]:
+    if isinstance(file.content, bytes):
+        want = file.content.decode("utf-8", "replace")
+        yield from unified_diff(was.splitlines(True), want.splitlines(True), file.path, file.path, n=2)
+
+
+# ── order ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def by_claims(changes: list[Change]) -> tuple[list[Change], list[Failure]]:
+    """The same order, but what takes a claim after what releases it; those that exchange claims are Failures."""
+    releasing = {claim: c for c in changes for claim in released(c)}
+    waits = {c.key: [releasing[x] for x in sorted(taken(c) & set(releasing)) if releasing[x] is not c] for c in changes}
+    try:
+        TopologicalSorter({key: [r.key for r in them] for key, them in waits.items()}).prepare()
+    except CycleError as error:
+        return without_exchange(changes, set(error.args[1]))
+    ordered: dict[str, Change] = {}
+
+    def emit(change: Change) -> None:
+        for releaser in waits[change.key]:
+            emit(releaser)
+        ordered.setdefault(change.key, change)
+
+    for change in changes:
+        emit(change)
+    return list(ordered.values()), []
+
+
+def without_exchange(changes: list[Change], cycle: set[str]) -> tuple[list[Change], list[Failure]]:
+    owners = sorted({c.owner for c in changes if c.key in cycle})
+    reason = f"{' and '.join(owners)} exchange addresses: do it in two commits, through a third address"
+    ordered, others = by_claims([c for c in changes if c.owner not in owners])
+    return ordered, [*others, *(Failure(owner, "", reason) for owner in owners)]
+
+
+def released(change: Change) -> frozenset[str]:
+    was = change.before.claims if change.before else frozenset()
+    return was - (change.resource.claims if change.resource else frozenset())
+
+
+def taken(change: Change) -> frozenset[str]:
+    wants = change.resource.claims if change.resource else frozenset()
+    return wants - (change.before.claims if change.before else frozenset())
+
+
+# ── removing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def removals(manifest: Manifest, inventory: Iterable[Owned], today: date) -> tuple[list[Change], list[Change]]:
+    """What goes with its jail comes first, so that its claims are free; what the host or a jail that stays no longer
+    needs comes last, when nothing uses it any more."""
+    keys = {resource.key for resource in manifest.resources}
+    owners = {resource.owner for resource in manifest.resources}
+    gone = [o for o in inventory if o.key not in keys and not o.retained]
+    changes = [removal(o, today) for o in sorted(gone, key=lambda o: o.position, reverse=True)]
+    return [c for c in changes if c.owner not in owners], [c for c in changes if c.owner in owners]
+
+
+def removal(owned: Owned, today: date) -> Change:
+    kind, _, name = owned.key.partition(" ")
+    noun = kind.partition("/")[0]
+    if kind.startswith(DATA):
+        until = (today + RETENTION).isoformat()
+        kept = replace(owned, retained=until)
+        return Change("retain", owned.key, owned.owner, f"keep the data of {name} until {until}", before=kept)
+    disrupts = f"jail {name} stops" if kind.startswith(JAIL) else ""
+    return Change("remove", owned.key, owned.owner, f"remove {noun} {name}", disrupts, before=owned)
+
+
+# ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def guard_refusal(changes: Iterable[Change], seen: Observation, guard: Guard) -> str:
+    touched = [c for c in changes if c.key.startswith(JAIL) and c.disrupts]
+    jails = sum(owned.key.startswith(JAIL) for owned in seen.inventory)
+    if len(touched) < guard.minimum or len(touched) * 100 <= guard.percent * jails:
+        return ""
+    return (
+        f"{len(touched)} of {jails} jails would be removed or restarted at once, more than {guard.percent} %: "
+        "review the plan and run `reconciler apply HOST --digest D`"
+    )
+
+
+def inventory(manifest: Manifest, seen: Observation, planned: Plan) -> tuple[Owned, ...]:
+    """What will be ours once the plan is under way: all that is, and all that is to be made."""
+    conflicted = {failure.owner for failure in planned.conflicts}
+    ours = {
+        r.key: Owned(r.key, r.owner, position, "", r.claims, r.undo)
+        for position, r in enumerate(manifest.resources)
+        if r.owner not in conflicted
+    }
+    kept = {c.key: c.before for c in planned.changes if c.action == "retain" and c.before}
+    entries = {o.key: o for o in seen.inventory} | ours | kept
+    return tuple(sorted(entries.values(), key=lambda o: (o.position, o.key)))

@@ -1,0 +1,39 @@
+"""A platform is four pure functions between HostSpecs and what a host's shell reads and prints.
+
+`lower` says what must be there, `probe` and `parse` what is there, `commands` what leads from one to the other. Nothing
+here does I/O, and a platform never sees YAML or git. A new platform is one folder and one line in `PLATFORMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from reconciler.model import Change, HostSpec, Manifest, Observation
+from reconciler.platforms import linux
+from reconciler.platforms.steps import Step
+
+
+class Platform(Protocol):
+    """What a platform's folder offers at its top."""
+
+    PRELUDE: str
+    """Shell functions that the probe and the steps call."""
+
+    def lower(self, spec: HostSpec) -> Manifest:
+        """What the host must be, in application order."""
+
+    def probe(self, manifest: Manifest) -> str:
+        """Calls for `sh` that print the state of all that is managed, or was, in one go."""
+
+    def parse(self, output: bytes, manifest: Manifest) -> Observation:
+        """What a probe printed."""
+
+    def commands(self, change: Change) -> tuple[Step, ...]:
+        """What carries a change out; safe to begin again after being killed at any step."""
+
+    def logs(self, jail: str, follow: bool) -> str:
+        """A command that prints what the jail wrote."""
+
+
+PLATFORMS: Mapping[str, Platform] = {"linux": linux}

@@ -1,0 +1,96 @@
+# Functions that every apply script calls, on every platform. Needs only sh and base tools.
+# Protocol, on standard output: lines of tab-separated fields.
+#   stale                       the inventory is not the one the plan was made against; nothing was done
+#   held                        the hold file is there; nothing was done
+#   busy                        another apply holds the lock; nothing was done
+#   done NUMBER                 a change was carried out
+#   failed NUMBER TEXT          it was not, and why; later changes of the same owner were left out
+#   skipped NUMBER              left out for that reason
+#   --                          what follows is a fresh observation
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+trap '' HUP PIPE # an apply that began ends, also when the connection does not live to see it
+
+ETC=/etc/reconciler
+STATE=/var/lib/reconciler
+WORK=/run/reconciler
+INVENTORY=$STATE/inventory
+failed=' '
+
+step() { :; }
+
+# begin TOKEN: locks, checks, and writes down (standard input) all that will be ours, before any of it is.
+begin() {
+    mkdir -p "$ETC" "$STATE" "$WORK"
+    cat >"$WORK/inventory"
+    exec 9>"$WORK/lock"
+    lock 9 || { echo busy; exit 0; }
+    [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
+    [ "$(token)" = "$1" ] || { echo stale; exit 0; }
+    write_inventory
+}
+
+# The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
+write_inventory() {
+    serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
+    { echo "# serial $((${serial:-0} + 1))"; cat "$WORK/inventory"; } >"$INVENTORY.new"
+    mv "$INVENTORY.new" "$INVENTORY"
+}
+
+disown() {
+    KEY=$1 awk -F '\t' '$2 != ENVIRON["KEY"]' "$INVENTORY" >"$INVENTORY.new"
+    mv "$INVENTORY.new" "$INVENTORY"
+}
+
+# run NUMBER OWNER: a change that fails stops its owner; one of the host's own ("-") stops everything.
+run() {
+    case $failed in *" $2 "* | *" - "*) printf 'skipped\t%s\n' "$1"; return ;; esac
+    (set -e; "change_$1") >"$WORK/log" 2>&1 </dev/null
+    if [ $? -eq 0 ]; then
+        printf 'done\t%s\n' "$1"
+    else
+        failed="$failed$2 "
+        printf 'failed\t%s\t%s\n' "$1" "$(tail -n 8 "$WORK/log" | tr '\n\t' '  ' | tail -c 800)"
+    fi
+}
+
+# finish: prints the new observation.
+finish() {
+    rm -f "$WORK/inventory" "$WORK/log"
+    exec 9>&-
+    echo --
+    observe
+}
+
+# put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all.
+put() {
+    mkdir -p "${1%/*}"
+    base64 -d >"$1.new~"
+    chown "$3" "$1.new~"
+    chmod "$2" "$1.new~"
+    [ ! -d "$1" ] || [ -L "$1" ] || { echo "$1 is a directory"; return 1; }
+    mv "$1.new~" "$1"
+    written "$1"
+}
+
+directory() {
+    [ -d "$1" ] && [ ! -L "$1" ] || rm -f "$1"
+    mkdir -p "$1"
+    chown "$3" "$1"
+    chmod "$2" "$1"
+}
+
+link() {
+    mkdir -p "${1%/*}"
+    ln -sfn "$2" "$1.new~"
+    mv -T "$1.new~" "$1"
+    written "$1"
+}
+
+delete() {
+    if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1" 2>/dev/null || :; else rm -f "$1" "$1.new~"; fi
+    written "$1"
+}

@@ -1,0 +1,108 @@
+"""Debian 12 hosts: systemd-nspawn machines, bridges and veth pairs, nftables, unit limits.
+
+`lower` is the table of contents of a host, in application order. The four functions below are all that the rest of the
+program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
+from importlib.resources import files
+
+from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl
+from reconciler.platforms.linux import firewall, machine, network
+from reconciler.platforms.linux.commands import commands
+from reconciler.platforms.linux.parse import parse
+from reconciler.platforms.linux.paths import ETC, UNITS, file_digest, file_state, unit
+from reconciler.platforms.linux.probe import probe
+
+PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
+
+__all__ = ["PRELUDE", "commands", "logs", "lower", "parse", "probe"]
+
+
+def lower(spec: HostSpec) -> Manifest:
+    resources = tuple(listed(spec))
+    states = json.dumps([(r.key, sorted(r.state.items())) for r in resources])
+    return Manifest(spec.name, resources, hashlib.sha256(states.encode()).hexdigest())
+
+
+def listed(spec: HostSpec) -> Iterator[Resource]:
+    routed = {part.name: part.routed for part in spec.parts if isinstance(part, Switch)}
+    yield from host_files(network.boot_files())
+    for name in sorted({jail.nic.announce for jail in spec.jails} - {""}):
+        yield network.uplink(name)
+    yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
+    yield from sysctls(spec)
+    yield rules(spec)
+    yield from trees(spec.jails, spec.storage)
+    links = [part for part in spec.parts if isinstance(part, Link)]
+    jails = in_start_order(spec.jails)
+    yield from jail_grounds(jails, links, routed, spec.storage)
+    for jail in jails:
+        yield machine.machine(jail, spec.storage, list(machine.resources(jail, spec.storage)))
+
+
+def jail_grounds(
+    jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str
+) -> Iterator[Resource]:
+    """All that stands before any jail starts: a cable has two jails, and both find it at their start."""
+    for jail in jails:
+        yield from machine.resources(jail, storage)
+        yield network.port(jail, routed[jail.nic.switch])
+    for link in sorted(links, key=lambda link: link.id):
+        yield network.cable(link)
+
+
+def host_files(written: Iterable[File]) -> Iterator[Resource]:
+    for file in written:
+        yield Resource(f"file/1 {file.path}", "", file_state(file), (file,), f"file {file.path}")
+
+
+def sysctls(spec: HostSpec) -> Iterator[Resource]:
+    """Forwarding stands after the uplinks, which keep their default route by it. Later files win: ours is 99-."""
+    bridged = any(isinstance(part, Switch) and not part.routed for part in spec.parts)
+    values = {part.key: part.value for part in spec.parts if isinstance(part, Sysctl)}
+    values |= {"net.ipv6.conf.all.forwarding": "1"}
+    if any(":" not in address for jail in spec.jails for address in jail.nic.addresses):
+        values["net.ipv4.ip_forward"] = "1"
+    if bridged:
+        # bridged frames pass the same rules as routed packets
+        values |= {"net.bridge.bridge-nf-call-ip6tables": "1", "net.bridge.bridge-nf-call-iptables": "1"}
+        yield from host_files([File("/etc/modules-load.d/reconciler.conf", b"br_netfilter\n")])
+    body = "".join(f"{key} = {value}\n" for key, value in sorted(values.items()))
+    yield from host_files([File("/etc/sysctl.d/99-reconciler.conf", body.encode())])
+    for key, value in sorted(values.items()):
+        yield Resource(f"sysctl/1 {key}", "", {"value": value}, words=f"sysctl {key}")
+
+
+def rules(spec: HostSpec) -> Resource:
+    path = f"{ETC}/firewall.nft"
+    name = firewall.UNIT_NAME
+    written = (
+        File(path, firewall.ruleset(spec)),
+        File(firewall.UNIT_PATH, firewall.unit(path)),
+        File(f"{UNITS}/sysinit.target.wants/{name}", f"../{name}".encode(), kind="l"),
+    )
+    # what the kernel holds is told by the digest of the file it was loaded from
+    state = {**file_state(*written), "kernel": file_digest(written[0])}
+    return Resource("ruleset/1 nftables", "", state, written, "firewall rules", undo=path)
+
+
+def trees(jails: Iterable[Jail], storage: str) -> Iterator[Resource]:
+    sources = {s.digest: s for jail in jails for s in (jail.application, jail.release) if s}
+    return (machine.source_tree(source, storage) for _, source in sorted(sources.items()))
+
+
+def in_start_order(jails: Iterable[Jail]) -> list[Jail]:
+    """Sorted by id, but each after the jails it waits for. Cycles were refused when the documents were resolved."""
+    by_id = {jail.id: jail for jail in sorted(jails, key=lambda jail: jail.id)}
+    order = TopologicalSorter({id: [a for a in jail.after if a in by_id] for id, jail in by_id.items()})
+    return [by_id[id] for id in order.static_order()]
+
+
+def logs(jail: str, follow: bool) -> str:
+    return f"journalctl --no-pager -o cat -n 200 {'-f ' if follow else ''}-u {unit(jail)}"

@@ -1,0 +1,95 @@
+# What the steps of an apply call on Linux, beside those of every platform. The probe's functions are here too.
+
+lock() { flock -w 60 "$1"; }
+
+# written PATH: systemd reads its units again before the next start, once for any number of them.
+written() {
+    case $1 in /etc/systemd/system/*) : >"$WORK/reload" ;; esac
+}
+
+reload_units() {
+    [ -e "$WORK/reload" ] || [ "$(systemctl show -P NeedDaemonReload "$1")" = yes ] || return 0
+    rm -f "$WORK/reload"
+    systemctl daemon-reload
+}
+
+# network FUNCTION WORDS... or network run FILE
+network() {
+    (
+        set -e
+        . "$ETC/network/functions.sh"
+        if [ "$1" = run ]; then . "$2"; else "$@"; fi
+    )
+}
+
+set_sysctl() { sysctl -qw "$1=$2"; }
+
+# load_rules CANDIDATE FILE: a file that nft refuses never takes the place of one that loads.
+load_rules() {
+    nft -c -f "$1"
+    mv "$1" "$2"
+    nft -f "$2"
+    printf '%s %s\n' "$(sha256sum <"$2" | cut -c 1-64)" "$(dump | sha256sum | cut -c 1-64)" >"$STATE/firewall.stamp"
+}
+
+no_rules() {
+    for family in inet bridge; do
+        nft list table "$family" reconciler >/dev/null 2>&1 && nft delete table "$family" reconciler
+    done
+    rm -f "$STATE/firewall.stamp"
+}
+
+# unpack ARCHIVE DIRECTORY: the archive was made safe before it was sent. The seal is the last thing, so that half
+# a tree is a changed tree. A tree in use is mended in place: its mounts go on showing it.
+unpack() {
+    mkdir -p "${2%/*}"
+    rm -f "$2.seal"
+    if [ -d "$2" ]; then
+        find "$2" -mindepth 1 -delete
+        tar -x -f "$1" -C "$2" --no-same-owner --same-permissions
+    else
+        rm -rf "$2.new"
+        mkdir "$2.new"
+        chmod 755 "$2.new"
+        tar -x -f "$1" -C "$2.new" --no-same-owner --same-permissions
+        mv -T "$2.new" "$2"
+    fi
+    looks "$2" >"$2.seal"
+}
+
+# remove_tree DIRECTORY: only of what no tenant can write to; never across a mount.
+remove_tree() {
+    rm -f "$1.seal"
+    rm -rf --one-file-system "$1" "$1.new"
+}
+
+# places DIRECTORY...: made once, then the jail's own; their parents are the host's.
+places() {
+    for place in "$@"; do
+        [ -d "$place" ] || mkdir -m 755 "$place"
+    done
+}
+
+# retain DIRECTORY DAY: data is never deleted, only marked.
+retain() {
+    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+}
+
+unretain() { rm -f "$1/retained"; }
+
+# machine UNIT start|restart|keep: properties set by hand are taken back.
+machine() {
+    for drop in /etc/systemd/system.control /run/systemd/system.control; do
+        [ ! -e "$drop/$1.d" ] || { rm -rf "$drop/$1.d"; : >"$WORK/reload"; }
+    done
+    reload_units "$1"
+    [ "$2" = keep ] || systemctl "$2" "$1" || {
+        journalctl --no-pager -o cat -n 5 -u "$1"
+        return 1
+    }
+}
+
+no_machine() {
+    systemctl stop "$1" 2>/dev/null || [ "$(systemctl show -P LoadState "$1")" != loaded ]
+    systemctl reset-failed "$1" 2>/dev/null || :
+}

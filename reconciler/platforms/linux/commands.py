@@ -1,0 +1,184 @@
+"""A Change → the steps that carry it out on a Linux host.
+
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Two tables, one for making and mending,
+one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest. The
+removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a kill at
+any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from reconciler.model import Change, File, Owned, Resource
+from reconciler.platforms.linux.paths import ETC, NETWORK, UNITS
+from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step
+
+
+def commands(change: Change) -> tuple[Step, ...]:
+    if change.resource is not None:
+        return (*MAKE.get(change.resource.type, files_only)(change, change.resource),)
+    assert change.before is not None
+    if change.action == "retain":
+        return (Call("retain", (change.before.undo, change.before.retained)),)
+    kind = change.key.partition(" ")[0]
+    return (*REMOVE[kind](change.before),)
+
+
+def wanted_files(change: Change, resource: Resource) -> Iterator[File]:
+    """Those that differ; a directory comes before what is in it, because `files` lists it so."""
+    differing = {attribute for attribute, _, _ in change.differences}
+    return (file for file in resource.files if file.path in differing)
+
+
+# ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def files_only(change: Change, resource: Resource) -> Iterator[Step]:
+    return (Put(file) for file in wanted_files(change, resource))
+
+
+def make_network(change: Change, resource: Resource) -> Iterator[Step]:
+    """The one-line file is both the boot state and what is run now."""
+    yield from files_only(change, resource)
+    if resource.type == "port/1" and change.before and change.before.undo != resource.undo:
+        yield from forget_port(change.before, resource)
+    if resource.type == "cable/1" and change.before and change.before.undo != resource.undo:
+        yield from cut(change.before)
+    yield Call("network", ("run", resource.files[0].path))
+
+
+def forget_port(before: Owned, resource: Resource) -> Iterator[Step]:
+    nic, addresses, bridge, announce = before.undo.split("\x1f")
+    yield Call("network", ("leave", addresses, bridge, announce))
+    if nic != resource.undo.partition("\x1f")[0]:
+        yield Call("network", ("no_switch", nic))
+
+
+def make_sysctl(change: Change, resource: Resource) -> Iterator[Step]:
+    yield Call("set_sysctl", (resource.name, resource.state["value"]))
+
+
+def make_ruleset(change: Change, resource: Resource) -> Iterator[Step]:
+    rules, *others = resource.files
+    differing = set(wanted_files(change, resource))
+    yield from (Put(file) for file in others if file in differing)
+    candidate = f"{rules.path}.candidate"
+    yield Put(File(candidate, rules.content, rules.mode, rules.owner))
+    yield Call("load_rules", (candidate, rules.path))
+
+
+def make_tree(change: Change, resource: Resource) -> Iterator[Step]:
+    archive = f"{INCOMING}/{resource.name}"
+    yield Call("unpack", (archive, resource.undo))
+    yield Delete(archive)
+
+
+def make_data(change: Change, resource: Resource) -> Iterator[Step]:
+    yield from files_only(change, resource)
+    yield Call("places", tuple(path for path, state in resource.state.items() if state == "there"))
+    yield Call("unretain", (resource.undo,))
+
+
+def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
+    yield from files_only(change, resource)
+    differing = {attribute: was for attribute, was, _ in change.differences}
+    verb = "keep"
+    if {"runs", "network"} & set(differing):
+        verb = "restart" if differing.get("runs") or differing.get("network") else "start"
+    yield Call("machine", (resource.undo, verb))
+
+
+MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
+    "uplink/1": make_network,
+    "switch/1": make_network,
+    "port/1": make_network,
+    "cable/1": make_network,
+    "sysctl/1": make_sysctl,
+    "ruleset/1": make_ruleset,
+    "tree/1": make_tree,
+    "data/1": make_data,
+    "jail/1": make_jail,
+}
+"""Types that are more than their files."""
+
+
+# ── removing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def name_of(before: Owned) -> str:
+    return before.key.partition(" ")[2]
+
+
+def remove_file(before: Owned) -> Iterator[Step]:
+    yield Delete(name_of(before))
+
+
+def remove_uplink(before: Owned) -> Iterator[Step]:
+    """The kernel's setting stays: nothing is announced any more, and somebody else may have wanted it."""
+    yield Delete(f"{NETWORK}/05-{name_of(before)}")
+
+
+def remove_switch(before: Owned) -> Iterator[Step]:
+    yield Call("network", ("no_switch", name_of(before)))
+    yield Delete(f"{NETWORK}/10-{name_of(before)}")
+
+
+def remove_port(before: Owned) -> Iterator[Step]:
+    nic, addresses, bridge, announce = before.undo.split("\x1f")
+    yield Call("network", ("leave", addresses, bridge, announce))
+    yield Call("network", ("no_port", name_of(before), nic))
+    yield Delete(f"{NETWORK}/20-{name_of(before)}")
+
+
+def cut(before: Owned) -> Iterator[Step]:
+    """Both ends go with one; the second is for half a pair."""
+    first, first_nic, second, second_nic, path = before.undo.split("\x1f")
+    yield Call("network", ("no_cable", first, first_nic))
+    yield Call("network", ("no_cable", second, second_nic))
+
+
+def remove_cable(before: Owned) -> Iterator[Step]:
+    yield from cut(before)
+    yield Delete(before.undo.split("\x1f")[4])
+
+
+def remove_sysctl(before: Owned) -> Iterator[Step]:
+    """The value stays until the next boot: what it was before us is not known to be right either."""
+    return iter(())
+
+
+def remove_ruleset(before: Owned) -> Iterator[Step]:
+    yield Call("no_rules")
+    for path in (f"{UNITS}/sysinit.target.wants/reconciler-firewall.service", f"{UNITS}/reconciler-firewall.service"):
+        yield Delete(path)
+    yield Delete(f"{ETC}/firewall.nft")
+
+
+def remove_tree(before: Owned) -> Iterator[Step]:
+    yield Call("remove_tree", (before.undo,))
+
+
+def remove_secret(before: Owned) -> Iterator[Step]:
+    yield Delete(before.undo)
+
+
+def remove_jail(before: Owned) -> Iterator[Step]:
+    yield Delete(f"{UNITS}/multi-user.target.wants/{before.undo}")
+    yield Call("no_machine", (before.undo,))
+    yield Delete(f"{UNITS}/{before.undo}")
+
+
+REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
+    "file/1": remove_file,
+    "uplink/1": remove_uplink,
+    "switch/1": remove_switch,
+    "port/1": remove_port,
+    "cable/1": remove_cable,
+    "sysctl/1": remove_sysctl,
+    "ruleset/1": remove_ruleset,
+    "tree/1": remove_tree,
+    "root/1": remove_tree,
+    "secret/1": remove_secret,
+    "jail/1": remove_jail,
+}

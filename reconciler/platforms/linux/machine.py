@@ -1,0 +1,229 @@
+"""A jail as a systemd-nspawn machine: its root, its four layers, its start script and its unit.
+
+In: a Jail Part. Out: Resources. The layers: /usr of the host read-only; the blueprint at /app and the customer's code at
+/release, read-only and immutable; /config, copied once from the blueprint by the jail itself; the data directories,
+stored unshifted below a 0700 directory and idmapped into the jail's user namespace. Nothing of a customer's stands in the
+unit: names, parameters and command go through the start script, whose one language is sh. Sources: systemd-nspawn(1),
+systemd.resource-control(5). Must not know networks or firewalls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from reconciler.model import File, Jail, Resource, Secret, Source
+from reconciler.platforms.linux.paths import UNITS, digest, file_state, jail_home, tree, unit
+from reconciler.platforms.steps import quote
+
+APP = 1000
+"""The unprivileged user of a jail."""
+PASSWD = f"root:x:0:0:root:/root:/bin/sh\napp:x:{APP}:{APP}:app:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+GROUP = f"root:x:0:\napp:x:{APP}:\nnogroup:x:65534:\n"
+FIXED = {
+    "passwd": PASSWD,
+    "group": GROUP,
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "os-release": 'NAME="jail"\nID=jail\n',
+    "machine-id": "",
+}
+MOUNT_POINTS = ("usr", "app", "release", "config", "tmp", "run", "var", "proc", "sys", "dev", "root", "etc/alternatives")
+USR_LINKS = ("bin", "sbin", "lib", "lib64")
+COPIED = "/config/.defaults-copied"
+
+
+def resources(jail: Jail, storage: str) -> Iterator[Resource]:
+    """In application order, up to where the network must stand."""
+    yield data(jail, storage)
+    yield root(jail, storage)
+    yield from secrets(jail, storage)
+
+
+# ── storage ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def source_tree(source: Source, storage: str) -> Resource:
+    """An unpacked archive. Its seal is made on the host when it has been unpacked: a change by hand breaks it."""
+    name = f"{source.kind} {source.digest[:12]} ({source.url.rpartition('/')[2]})"
+    return Resource(
+        f"tree/1 {source.digest}",
+        "",
+        {"contents": "as sealed"},
+        words=f"files of {name}",
+        undo=tree(storage, source.digest),
+        source=source,
+    )
+
+
+def data(jail: Jail, storage: str) -> Resource:
+    """The customer's data and configuration: retained, never deleted. `owner` is the mark that finds it again."""
+    home = jail_home(storage, jail.id)
+    files = (
+        File(storage, mode=0o700, kind="d"),
+        File(f"{storage}/jails", mode=0o700, kind="d"),
+        File(home, mode=0o700, kind="d"),
+        File(f"{home}/owner", f"{jail.id}\n".encode(), 0o600),
+    )
+    places = [f"{home}/config", f"{home}/data", *(data_place(home, path) for path in jail.data)]
+    state = {path: "there" for path in places}
+    return Resource(f"data/1 {jail.id}", jail.id, {**file_state(*files), **state}, files, f"data of {jail.id}", undo=home)
+
+
+def data_place(home: str, path: str) -> str:
+    return f"{home}/data/{path.strip('/').replace('/', '+')}"
+
+
+def root(jail: Jail, storage: str) -> Resource:
+    """The read-only root: mount points, and an /etc that holds nothing of the host's."""
+    base = f"{jail_home(storage, jail.id)}/root"
+    points = {part for path in (*MOUNT_POINTS, *(p.strip("/") for p in jail.data)) for part in ancestors(path)}
+    files = [File(base, mode=0o755, kind="d"), File(f"{base}/etc", mode=0o755, kind="d")]
+    files += [File(f"{base}/{point}", mode=0o755, kind="d") for point in sorted(points - {"etc"})]
+    files += [File(f"{base}/{name}", f"usr/{name}".encode(), kind="l") for name in USR_LINKS]
+    files += [File(f"{base}/etc/{name}", text.encode()) for name, text in sorted(etc(jail).items())]
+    files.append(File(f"{base}/etc/start", start(jail), 0o755))
+    return Resource(f"root/1 {jail.id}", jail.id, file_state(*files), tuple(files), f"root of {jail.id}", undo=base)
+
+
+def ancestors(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def etc(jail: Jail) -> dict[str, str]:
+    hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
+    return {
+        **FIXED,
+        "hostname": f"{jail.name}\n",
+        "hosts": "".join(f"{address} {name}\n" for name, address in hosts),
+        "resolv.conf": "".join(f"nameserver {address}\n" for address in jail.resolvers),
+    }
+
+
+def secrets(jail: Jail, storage: str) -> Iterator[Resource]:
+    """Each a resource of its own; readable by the one user the command runs as, below a 0700 directory of root's."""
+    user = 0 if jail.root else APP
+    home = f"{jail_home(storage, jail.id)}/secrets"
+    directory = File(home, mode=0o500, owner=f"{user}:{user}", kind="d")
+    for secret in jail.secrets:
+        content = secret.opened or Secret(secret.ciphertext.encode(), "")
+        file = File(f"{home}/{secret.name}", content, 0o400, f"{user}:{user}")
+        yield Resource(
+            f"secret/1 {jail.id}/{secret.name}",
+            jail.id,
+            file_state(directory, file),
+            (directory, file),
+            f"secret {secret.name} of {jail.id}",
+            undo=file.path,
+        )
+
+
+# ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start(jail: Jail) -> bytes:
+    """Runs in the jail as its root, which outside is nobody; hands over to the command."""
+    exports = "".join(f"export {name}={quote(value)}\n" for name, value in jail.environment)
+    user = 0 if jail.root else APP
+    copy = f"[ -e {COPIED} ] || {{ cp -Rn /app/{jail.defaults}/. /config/; chown -Rh {user}:{user} /config; : >{COPIED}; }}\n" if jail.defaults else ""
+    places = " ".join(["/config", *jail.data])
+    own = "" if jail.root else f"chown {APP}:{APP} {places}\n"
+    command = " ".join(map(quote, jail.command))
+    return f"""#!/bin/sh
+# Written by the reconciler; runs as the jail's root before the application.
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8
+{exports}{copy}{own}cd /
+exec setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs -- {command}
+""".encode()
+
+
+def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
+    """The running unit. `runs` names everything that only a restart can change; limits are not in it."""
+    name = unit(jail.id)
+    runs = digest(json.dumps([command_line(jail, storage), jail.restart, *restarting(made_of)]).encode())[:32]
+    files = (
+        File(f"{UNITS}/{name}", unit_text(jail, storage, runs)),
+        File(f"{UNITS}/multi-user.target.wants/{name}", f"../{name}".encode(), kind="l"),
+    )
+    state = {**file_state(*files), "runs": runs, "network": "its own", **limits(jail)}
+    restart = f"restart of jail {jail.id}"
+    disrupts = {"runs": restart, "network": restart}
+    return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=name)
+
+
+LIVE = ("/etc/hosts", "/etc/resolv.conf", "/owner")
+"""Ends of paths whose files change under a running jail: they are read when they are needed."""
+
+
+def restarting(made_of: list[Resource]) -> list[tuple[str, str]]:
+    kept = [(path, state) for r in made_of for path, state in r.state.items() if not path.endswith(LIVE)]
+    return sorted(kept)
+
+
+def limits(jail: Jail) -> dict[str, str]:
+    """As `systemctl show` prints them."""
+    wanted = jail.limits
+    return {
+        "memory": str(wanted.memory) if wanted.memory else "infinity",
+        "processes": str(wanted.processes) if wanted.processes else "infinity",
+        "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
+    }
+
+
+def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
+    after = " ".join(unit(other) for other in jail.after)
+    lines = [
+        "# Written by the reconciler; changes are overwritten.",
+        "[Unit]",
+        f"Description=Jail {jail.customer}/{jail.name}",
+        f"After=reconciler-network.service {after}".rstrip(),
+        f"Wants=reconciler-network.service {after}".rstrip(),
+        "StartLimitIntervalSec=0",
+        "[Service]",
+        "Type=notify",
+        f"Environment=RECONCILER_RUNS={runs}",
+        f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
+        *LIFE,
+        f"MemoryMax={limits(jail)['memory']}",
+        "MemorySwapMax=0",
+        f"TasksMax={limits(jail)['processes']}",
+        *([f"CPUQuota={jail.limits.cpu}%"] if jail.limits.cpu else ()),
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+LIFE = (
+    "Slice=machine.slice",
+    "Delegate=yes",
+    "KillMode=mixed",
+    "Restart=always",
+    "RestartSec=1",
+    "TimeoutStartSec=30",
+    "TimeoutStopSec=20",
+)
+
+
+def command_line(jail: Jail, storage: str) -> list[str]:
+    """nspawn runs inside the jail's network namespace, which the host owns: root in the jail cannot change it."""
+    home = jail_home(storage, jail.id)
+    words = ["/usr/bin/nsenter", f"--net=/run/netns/{jail.id}", "/usr/bin/systemd-nspawn", "--quiet", "--keep-unit"]
+    words += [f"--machine={jail.id}", f"--hostname={jail.name}", f"--directory={home}/root", "--read-only"]
+    words += ["--private-users=pick", "--private-users-ownership=map", "--no-new-privileges=yes"]
+    words += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe", "--as-pid2"]
+    words += ["--bind-ro=/usr", "--bind-ro=/etc/alternatives", "--tmpfs=/var:mode=755"]
+    words += [f"--bind-ro={tree(storage, jail.application.digest)}:/app:idmap"]
+    if jail.release:
+        words += [f"--bind-ro={tree(storage, jail.release.digest)}:/release:idmap"]
+    words += [f"--bind={home}/config:/config:idmap"]
+    words += [f"--bind={data_place(home, path)}:{path}:idmap" for path in jail.data]
+    words += [f"--bind-ro={home}/secrets:/run/secrets:idmap"] if jail.secrets else []
+    return [*words, "/etc/start"]
+
+
+def escape(word: str) -> str:
+    """For ExecStart=: systemd expands % and $, and splits at white space (systemd.service(5), COMMAND LINES)."""
+    body = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{body}"'

@@ -1,0 +1,122 @@
+# Makes the network what the files beside this one say, each a line that calls a function below; at boot for all of
+# them (up.sh), at an apply for one. Every function converges: it may be called on nothing, on half, on the finished thing.
+
+# settle DEVICE [ADDRESS/LENGTH...]: exactly these global addresses. $in is "-n NETNS" or empty.
+settle() {
+    device=$1
+    shift
+    for have in $(ip $in -o addr show dev "$device" scope global | awk '{print $4}'); do
+        case " $* " in *" $have "*) ;; *) ip $in addr del "$have" dev "$device" ;; esac
+    done
+    for want in "$@"; do
+        # nodad: unique by construction, and a service that binds at once must not find the address tentative
+        case $want in *:*) nodad=nodad ;; *) nodad= ;; esac
+        ip $in addr replace "$want" dev "$device" $nodad
+    done
+}
+
+# uplink DEVICE: answers neighbour solicitations for jails. A host that got its default route by router advertisement
+# would lose it as soon as it forwards: accept_ra 2 keeps it (kernel, ip-sysctl.rst).
+uplink() {
+    echo 1 >"/proc/sys/net/ipv6/conf/$1/proxy_ndp"
+    [ "$(cat "/proc/sys/net/ipv6/conf/$1/accept_ra")" != 1 ] || echo 2 >"/proc/sys/net/ipv6/conf/$1/accept_ra"
+}
+
+# switch NAME routed|bridged UPLINK|- [ADDRESS/LENGTH...]
+switch() {
+    in= bridge=$1 mode=$2 port=$3
+    shift 3
+    # no snooping: without a querier on the segment it would swallow neighbour solicitations
+    [ -e "/sys/class/net/$bridge" ] || ip link add "$bridge" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+    echo 0 >"/proc/sys/net/ipv6/conf/$bridge/accept_ra"
+    ip link set "$bridge" up
+    settle "$bridge" "$@"
+    if [ "$mode" = routed ]; then
+        ip addr replace fe80::1/64 dev "$bridge" nodad
+        ip addr replace 169.254.1.1/32 dev "$bridge" scope link
+    fi
+    [ "$port" = - ] || ip link set "$port" master "$bridge" up
+}
+
+# no_switch NAME
+no_switch() {
+    [ ! -e "/sys/class/net/$1" ] || ip link del "$1"
+}
+
+# room NAME: a network namespace of the host's own, so that root in the jail has no power over it.
+room() {
+    ip netns list | grep -q "^$1\( \|\$\)" || { rm -f "/run/netns/$1"; ip netns add "$1"; }
+    ip -n "$1" link set lo up
+    # a port below 1024 belongs to whoever runs in the jail; ping without raw sockets
+    ip netns exec "$1" sh -c 'cd /proc/sys/net && echo 0 >ipv4/ip_unprivileged_port_start &&
+        echo "0 2147483647" >ipv4/ping_group_range && echo 0 >ipv6/conf/all/accept_ra && echo 0 >ipv6/conf/default/accept_ra'
+}
+
+# port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS"
+port() {
+    jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8
+    room "$jail"
+    if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show eth0 >/dev/null 2>&1; then
+        no_switch "$nic"
+        ip -n "$jail" link del eth0 2>/dev/null || :
+        ip link add "$nic" type veth peer name eth0 netns "$jail" address "$mac"
+    fi
+    ip link set "$nic" master "$bridge" up
+    bridge link set dev "$nic" isolated on
+    ip -n "$jail" link set eth0 address "$mac" up
+    in="-n $jail"
+    settle eth0 $addresses
+    for family in -6 -4; do
+        ip -n "$jail" $family route flush proto boot
+        ip -n "$jail" $family route flush proto static
+    done
+    for gateway in $gateways; do
+        case $gateway in *:*) family=-6 ;; *) family=-4 ;; esac
+        ip -n "$jail" $family route replace default via "$gateway" dev eth0 onlink
+    done
+    [ "$mode" = bridged ] || reachable
+}
+
+# reachable: the host's side of a routed port.
+reachable() {
+    for address in $addresses; do
+        ip route replace "$address" dev "$bridge"
+        [ "$announce" = - ] || ip neigh replace proxy "${address%/*}" dev "$announce"
+    done
+}
+
+# leave "ADDRESSES" SWITCH UPLINK|-: what the host knows of addresses that a port no longer has.
+leave() {
+    for address in $1; do
+        ip route del "$address" dev "$2" 2>/dev/null || :
+        [ "$3" = - ] || ip neigh del proxy "${address%/*}" dev "$3" 2>/dev/null || :
+    done
+}
+
+# no_port JAIL NIC
+no_port() {
+    no_switch "$2"
+    ! ip netns list | grep -q "^$1\( \|\$\)" || ip netns del "$1"
+}
+
+# cable JAIL NIC MAC "ADDRESSES" JAIL NIC MAC "ADDRESSES"
+cable() {
+    room "$1"
+    room "$5"
+    if ! ip -n "$1" link show "$2" >/dev/null 2>&1 || ! ip -n "$5" link show "$6" >/dev/null 2>&1; then
+        no_cable "$1" "$2"
+        no_cable "$5" "$6"
+        ip -n "$1" link add "$2" address "$3" type veth peer name "$6" netns "$5" address "$7"
+    fi
+    ip -n "$1" link set "$2" address "$3" up
+    ip -n "$5" link set "$6" address "$7" up
+    in="-n $1"
+    settle "$2" $4
+    in="-n $5"
+    settle "$6" $8
+}
+
+# no_cable JAIL NIC
+no_cable() {
+    ip -n "$1" link del "$2" 2>/dev/null || :
+}

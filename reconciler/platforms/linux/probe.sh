@@ -1,0 +1,109 @@
+# Prints what is on this host; changes nothing. Fields between tabs:
+#   need COMMAND                 a command that is missing
+#   hold DATE TEXT               the administrator's hold file
+#   token SHA / own ENTRY        the inventory
+#   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
+#   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
+#   unit NAME PROPERTY=VALUE..., runs PID VALUE, inode PATH NUMBER
+#   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+ETC=/etc/reconciler
+STATE=/var/lib/reconciler
+
+token() {
+    [ -e "$STATE/inventory" ] && sha256sum <"$STATE/inventory" | cut -c 1-64 || echo none
+}
+
+# how a tree looks; its seal is what it looked like when it had been unpacked
+looks() {
+    (cd "$1" && find . -printf '%P %y %m %s %T@ %l\n' | sort | sha256sum | cut -c 1-64)
+}
+
+dump() {
+    { nft -s list table inet reconciler && nft -s list table bridge reconciler; } 2>/dev/null
+}
+
+owned() {
+    for command in ip bridge nft systemd-nspawn nsenter setpriv flock base64 awk; do
+        command -v "$command" >/dev/null || printf 'need\t%s\n' "$command"
+    done
+    [ ! -e "$ETC/hold" ] ||
+        printf 'hold\t%s\t%s\n' "$(date -u -r "$ETC/hold" +%F)" "$(head -c 300 "$ETC/hold" | tr '\n\t' '  ')"
+    printf 'token\t%s\n' "$(token)"
+    sed '/^#/d; s/^/own\t/' "$STATE/inventory" 2>/dev/null
+}
+
+# standard input: paths
+files() {
+    xargs -d '\n' -r sh -c 'find "$@" -maxdepth 0 -printf "file\t%p\t%y\t%m\t%U:%G\t%l\n" 2>/dev/null' sh
+}
+
+# standard input: "SHA  PATH"; only those that differ are printed, with what is in them
+differing() {
+    sha256sum -c --quiet 2>/dev/null | sed -n 's/: FAILED$//p' | while read -r path; do
+        printf 'bad\t%s\t%s\t%s\n' "$path" "$(sha256sum <"$path" | cut -c 1-64)" "$(head -c 65536 "$path" | base64 -w 0)"
+    done
+}
+
+# salted PATH SALT
+salted() {
+    [ ! -e "$1" ] || printf 'salted\t%s\t%s\n' "$1" "$({ printf %s "$2"; cat "$1"; } | sha256sum | cut -c 1-64)"
+}
+
+net() {
+    printf 'net\tlinks\t%s\n' "$(ip -j -d link show)"
+    printf 'net\taddresses\t%s\n' "$(ip -j addr show)"
+    printf 'net\troutes6\t%s\n' "$(ip -j -6 route show)"
+    printf 'net\troutes4\t%s\n' "$(ip -j -4 route show)"
+    printf 'net\tneighbours\t%s\n' "$(ip -j -6 neigh show proxy)"
+}
+
+# standard input: names of network namespaces
+rooms() {
+    while read -r room; do
+        addresses=$(ip -n "$room" -j addr show 2>/dev/null) || continue
+        printf 'room\t%s\taddresses\t%s\n' "$room" "$addresses"
+        printf 'room\t%s\troutes6\t%s\n' "$room" "$(ip -n "$room" -j -6 route show)"
+        printf 'room\t%s\troutes4\t%s\n' "$room" "$(ip -n "$room" -j -4 route show)"
+    done
+}
+
+# standard input: units; their processes say what they were started as, whatever the files say now
+units() {
+    shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p MainPID -p Environment -p MemoryMax \
+        -p TasksMax -p CPUQuotaPerSecUSec -p NRestarts -p ExecMainStatus --)
+    printf '%s\n' "$shown" | awk 'BEGIN { RS = ""; FS = "\n"; OFS = "\t" } { $1 = $1; print "unit\t" $0 }'
+    pids=$(printf '%s\n' "$shown" | sed -n 's/^MainPID=//p' | grep -vx 0)
+    for pid in $pids; do
+        printf '/proc/%s/environ\n' "$pid"
+    done | xargs -r grep -zaHo '^RECONCILER_RUNS=.*' 2>/dev/null | tr '\0' '\n' |
+        sed -n 's#^/proc/\([0-9]*\)/environ:RECONCILER_RUNS=#runs\t\1\t#p'
+    {
+        printf '/proc/%s/ns/net\n' $pids
+        find /run/netns -mindepth 1 -maxdepth 1 2>/dev/null
+    } | xargs -r -d '\n' stat -L -c 'inode	%n	%i' 2>/dev/null
+}
+
+# standard input: "DIGEST DIRECTORY"
+trees() {
+    while read -r digest directory; do
+        [ -d "$directory" ] || continue
+        [ "$(looks "$directory")" = "$(cat "$directory.seal" 2>/dev/null)" ] && verdict='as sealed' || verdict=changed
+        printf 'tree\t%s\t%s\n' "$digest" "$verdict"
+    done
+}
+
+# standard input: keys
+sysctls() {
+    while read -r key; do
+        printf 'sysctl\t%s\t%s\n' "$key" "$(sysctl -n "$key" 2>/dev/null | tr '\t' ' ')"
+    done
+}
+
+rules() {
+    [ -z "$(dump)" ] || printf 'dump\t%s\n' "$(dump | sha256sum | cut -c 1-64)"
+    [ ! -e "$STATE/firewall.stamp" ] || printf 'stamp\t%s\n' "$(cat "$STATE/firewall.stamp")"
+}

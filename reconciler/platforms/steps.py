@@ -1,0 +1,125 @@
+"""The vocabulary of an apply, and its one rendering: a script for `sh`.
+
+In: Changes with their Steps, the inventory before and after. Out: a script that takes the lock, checks that the host is
+still as it was observed, carries the changes out one owner independent of the other, and prints what became of each.
+Every value goes through `quote`: nothing of a customer's reaches the shell as code. What the functions that a script
+calls do is in `apply.sh` (both platforms) and in each platform's PRELUDE. No I/O, no host's real state.
+"""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import assert_never
+
+from reconciler.model import Change, File, Owned, Secret
+
+quote = shlex.quote
+
+APPLY = files("reconciler.platforms").joinpath("apply.sh").read_text()
+INCOMING = "/var/lib/reconciler/incoming"
+"""Where archives lie that were sent ahead of an apply, by the digest of their source."""
+REMOVE_ITSELF = 'rm -f "$0"'
+"""The first line of every script: the file it arrived in may hold secrets, and sh has it open by then."""
+COMPLETE = "# complete"
+"""The last line of every script: a host runs none that arrived in part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a file, directory or link: beside its place, then renamed over it."""
+
+    file: File
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A shell function of the prelude, with words."""
+
+    function: str
+    words: tuple[str, ...] = ()
+
+
+Step = Put | Delete | Call
+
+
+def content(file: File) -> bytes:
+    return file.content.value if isinstance(file.content, Secret) else file.content
+
+
+def render(step: Step) -> str:
+    match step:
+        case Put(file) if file.kind == "f":
+            body = b64encode(content(file)).decode()
+            head = f"put {quote(file.path)} {file.mode:04o} {file.owner}"
+            return f"{head} <<'END'\n{body}\nEND"
+        case Put(file) if file.kind == "d":
+            return f"directory {quote(file.path)} {file.mode:04o} {file.owner}"
+        case Put(file):
+            return f"link {quote(file.path)} {quote(content(file).decode())}"
+        case Delete(path):
+            return f"delete {quote(path)}"
+        case Call(function, words):
+            return " ".join([function, *map(quote, words)])
+        case _:
+            assert_never(step)
+
+
+# ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def entry(owned: Owned) -> str:
+    """One line, fields between tabs; none of them can hold a tab or a newline, by their schemas."""
+    fields = (f"{owned.position:06d}", owned.key, owned.owner, owned.retained, " ".join(sorted(owned.claims)), owned.undo)
+    return "\t".join(fields)
+
+
+def parse_entry(line: str) -> Owned:
+    position, key, owner, retained, claims, undo = line.split("\t")
+    return Owned(key, owner, int(position), retained, frozenset(claims.split()), undo)
+
+
+# ── the script ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def script(
+    changes: Iterable[tuple[Change, tuple[Step, ...]]],
+    inventory: Iterable[Owned],
+    token: str,
+    prelude: str,
+    probe: str,
+) -> str:
+    """The whole apply. `token` names the inventory that the plan was made against, `inventory` is the grown one."""
+    lines = [REMOVE_ITSELF, prelude, APPLY, "observe() {", probe, "}", f"begin {quote(token)} <<'END'"]
+    lines += [entry(owned) for owned in inventory]
+    lines.append("END")
+    for number, (change, steps) in enumerate(changes):
+        lines += change_lines(number, change, steps)
+    lines += ["finish", COMPLETE, ""]
+    return "\n".join(lines)
+
+
+def observation(prelude: str, probe: str) -> str:
+    """The script that only looks."""
+    return "\n".join([REMOVE_ITSELF, prelude, probe, COMPLETE, ""])
+
+
+def change_lines(number: int, change: Change, steps: tuple[Step, ...]) -> Iterator[str]:
+    """Each step is followed by `step`, which does nothing: tests that kill an apply at each step redefine it."""
+    yield f"change_{number}() {{"
+    for step in steps:
+        yield render(step)
+        yield "step"
+    if change.action == "remove":
+        yield f"disown {quote(change.key)}"
+        yield "step"
+    yield "}"
+    yield f"run {number} {quote(change.owner or '-')}"

@@ -1,0 +1,193 @@
+"""A host over SSH: a script in, its output out. The only importer of fabric.
+
+In: a host's address, port and pinned key, and scripts for `sh`. Out: bytes, or RemoteFailure with words for the status.
+Connections stay open between calls and are opened again when they broke. Must not know what the scripts say.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import threading
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import BinaryIO
+
+import fabric
+import paramiko
+from paramiko.hostkeys import HostKeyEntry
+
+from reconciler.model import Ssh
+
+CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
+"""Seconds after which an attempt is given up."""
+MOST = 256 << 20
+"""Bytes of output beyond which a host is not believed."""
+
+# bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
+RUN = (
+    "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c "
+    + shlex.quote(
+        'umask 077; f=$(mktemp) && cat >"$f" || exit 97; '
+        '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
+    )
+)
+RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
+
+
+class RemoteFailure(Exception):
+    """What went wrong with a host, in words for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The reconciler's own private key; its agent and default keys are never asked."""
+
+    key: Path
+
+
+class Remote:
+    """One host. Safe to use from one thread at a time; `run` waits its turn."""
+
+    def __init__(self, ssh: Ssh, credentials: Credentials) -> None:
+        self.ssh, self.credentials = ssh, credentials
+        self._connection: fabric.Connection | None = None
+        self._turn = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return f"[{self.ssh.address}]:{self.ssh.port}"
+
+    def run(self, script: str, timeout: float = PROBE) -> bytes:
+        """Runs a whole script; its standard output. A script that exits other than 0 is a failure."""
+        with self._turn:
+            return self._execute(RUN, [script.encode()], timeout)
+
+    def send(self, source: BinaryIO, path: str) -> None:
+        """Writes a file on the host, readable by root only, at once or not at all."""
+        quoted = shlex.quote(path)
+        inner = f'umask 077; mkdir -p {shlex.quote(path.rpartition("/")[0])} && cat >{quoted}.part && mv {quoted}.part {quoted}'
+        with self._turn:
+            self._execute(RECEIVE + shlex.quote(inner), iter(lambda: source.read(1 << 18), b""), SEND)
+
+    def stream(self, command: str) -> Iterator[bytes]:
+        """The output of a command as it comes, until it ends or the caller stops asking."""
+        with self._turn:
+            channel = self._session()
+            try:
+                channel.exec_command(command)
+                channel.settimeout(None)
+                while chunk := channel.recv(1 << 16):
+                    yield chunk
+            finally:
+                channel.close()
+
+    def close(self) -> None:
+        with self._turn:
+            self._drop()
+
+    def _execute(self, command: str, chunks: Iterator[bytes] | list[bytes], timeout: float) -> bytes:
+        try:
+            channel = self._session()
+            channel.exec_command(command)
+            channel.settimeout(timeout)
+            for chunk in chunks:
+                channel.sendall(chunk)
+            channel.shutdown_write()
+            return finish(channel, self.name, monotonic() + timeout)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._drop()
+            raise RemoteFailure(f"the connection to {self.name} broke: {error or type(error).__name__}") from error
+
+    def _session(self) -> paramiko.Channel:
+        """A session on the kept connection, or on a new one when that turns out to be dead."""
+        if self._connection is not None:
+            try:
+                return self._transport().open_session(timeout=CONNECT)
+            except (OSError, EOFError, paramiko.SSHException):
+                self._drop()
+        self._connection = connect(self.ssh, self.credentials)
+        return self._transport().open_session(timeout=CONNECT)
+
+    def _transport(self) -> paramiko.Transport:
+        assert self._connection is not None
+        transport: paramiko.Transport | None = self._connection.transport
+        if transport is None:
+            raise paramiko.SSHException("not connected")
+        return transport
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:
+    """All of the output, then the exit status."""
+    output = bytearray()
+    while chunk := channel.recv(1 << 18):
+        output += chunk
+        if len(output) > MOST or monotonic() > deadline:
+            channel.close()
+            raise RemoteFailure(f"{name} sent more than {MOST} bytes, or for too long")
+    status = channel.recv_exit_status()
+    if status != 0:
+        words = channel.recv_stderr(4096).decode("utf-8", "replace").strip() or output[-500:].decode("utf-8", "replace")
+        channel.close()
+        raise RemoteFailure(f"a script ended with status {status} on {name}: {words}")
+    channel.close()
+    return bytes(output)
+
+
+def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
+    """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
+    name = f"[{ssh.address}]:{ssh.port}"
+    try:
+        connection = fabric.Connection(
+            ssh.address,
+            user="root",
+            port=ssh.port,
+            config=fabric.Config(lazy=True),
+            connect_kwargs={
+                "sock": plug(ssh),
+                "key_filename": str(credentials.key),
+                "look_for_keys": False,
+                "allow_agent": False,
+                "banner_timeout": CONNECT,
+                "auth_timeout": CONNECT,
+            },
+        )
+        pin(connection.client, ssh)
+        connection.open()
+        return connection
+    except paramiko.BadHostKeyException as error:
+        got = f"{error.key.get_name()} {error.key.get_base64()}"
+        raise RemoteFailure(
+            f"{name} shows the host key {got}, not the one in its Host document: "
+            "if it was reinstalled, correct spec.ssh.hostKey; if not, somebody else is answering"
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise RemoteFailure(f"{name} does not let the key {credentials.key} in as root") from error
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
+
+
+def plug(ssh: Ssh) -> socket.socket:
+    """paramiko never sets TCP_NODELAY: without it every command waits 40 ms."""
+    sock = socket.create_connection((ssh.address, ssh.port), timeout=CONNECT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def pin(client: paramiko.SSHClient, ssh: Ssh) -> None:
+    """fabric accepts any host key unless told otherwise."""
+    kind, _, body = ssh.host_key.partition(" ")
+    entry = HostKeyEntry.from_line(f"host {kind} {body}")
+    if entry is None or entry.key is None or not b64decode(body):
+        raise RemoteFailure(f"the host key in the Host document of {ssh.address} is no key")
+    host = ssh.address if ssh.port == 22 else f"[{ssh.address}]:{ssh.port}"
+    client.get_host_keys().add(host, kind, entry.key)
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())

@@ -1,0 +1,196 @@
+"""Documents → Fleet: references resolved, defaults filled, ownership checked.
+
+In: folders of loaded Documents (staff's, and one a customer), and what the last call gave, so that a commit which touches
+one file costs one customer. Out: a Fleet and the Problems, by customer. A Problem holds what it touches: what
+follows from that is the caller's. Must not know git, hosts' real state or platforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
+from reconciler.kinds.platform import guard
+from reconciler.model import Claim, Document, Fleet, HostSpec, Part, Problem, SecretFile, Site, Ssh, problem
+
+STORAGE = "/var/lib/reconciler"
+"""The schema's default for a host's storage."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What was loaded from one customer's folder, or ("") from everything of staff's.
+
+    Compared by identity: the caller hands in the same Folder again when nothing in it changed.
+    """
+
+    customer: str
+    documents: tuple[Document | SecretFile, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Household:
+    """One customer's folder, expanded."""
+
+    folder: Folder
+    expansions: tuple[Expansion, ...]
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        return (*self.folder.problems, *(p for e in self.expansions for p in e.problems))
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(c for e in self.expansions for c in e.claims)
+
+    @cached_property
+    def claimed(self) -> frozenset[str]:
+        """Claims as plain strings: 100,000 of them are united in 8 ms, as tuples it takes three times that."""
+        return frozenset(f"{c.scope} {c.value}" for c in self.claims)
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[Part, ...]]:
+        by_host: dict[str, list[Part]] = {}
+        for host, part in (placed for e in self.expansions for placed in e.parts):
+            by_host.setdefault(host, []).append(part)
+        return {host: tuple(parts) for host, parts in by_host.items()}
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(s for e in self.expansions for s in e.sites)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The answer, and what the next call may build on. `problems` by customer; "" is staff's."""
+
+    fleet: Fleet
+    problems: Mapping[str, tuple[Problem, ...]]
+    households: Mapping[str, Household] = field(repr=False)
+    staff: Staff = field(repr=False)
+
+
+def resolve(
+    folders: Iterable[Folder], previous: Resolved | None = None, frozen: frozenset[str] = frozenset()
+) -> Resolved:
+    """The Fleet of these folders. Customers with Problems are in it as far as they make sense: do not apply it then."""
+    known = {folder.customer: folder for folder in folders}
+    same = previous is not None and previous.households[""].folder is known[""]
+    staff = previous.staff if previous and same else Staff(by_kind(known[""]))
+    reusable = previous.households if previous and same else {}
+    households = {
+        customer: reusable[customer]
+        if customer in reusable and reusable[customer].folder is folder
+        else expand(folder, staff)
+        for customer, folder in known.items()
+    }
+    conflicts = list(claim_conflicts(households))
+    problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
+    fleet = Fleet(hosts(staff, households), sites(households), frozen, guard(staff))
+    return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
+
+
+def by_kind(folder: Folder) -> dict[str, dict[str, Document]]:
+    kinds: dict[str, dict[str, Document]] = {}
+    for document in folder.documents:
+        if isinstance(document, Document):
+            kinds.setdefault(document.kind, {})[document.name] = document
+    return kinds
+
+
+def expand(folder: Folder, staff: Staff) -> Household:
+    return Household(folder, tuple(expand_tenant(folder, staff) if folder.customer else expand_staff(folder, staff)))
+
+
+def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
+    if not staff.named("Host") and not folder.problems:
+        yield Expansion(problems=(problem("hosts", (), "no hosts at all", "an empty tree removes nothing"),))
+    if not staff.named("Platform") and not folder.problems:
+        yield Expansion(problems=(problem("platform.yaml", (), "platform.yaml is missing", "add it, if only its name"),))
+    for kind, expand_kind in STAFF.items():
+        for document in staff.named(kind).values():
+            yield expand_kind(document, staff)
+
+
+def expand_tenant(folder: Folder, staff: Staff) -> Iterator[Expansion]:
+    kinds = by_kind(folder)
+    customer = kinds.get("Customer", {}).get(folder.customer)
+    if customer is None:
+        if not folder.problems:
+            path = f"customers/{folder.customer}/customer.yaml"
+            yield Expansion(problems=(problem(path, (), "the folder has no customer.yaml", "staff add it"),))
+        return
+    secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
+    tenant = Tenant(customer, kinds.get("Jail", {}), kinds.get("Site", {}), secrets, staff)
+    for kind, expand_kind in TENANT.items():
+        for document in kinds.get(kind, {}).values():
+            yield expand_kind(document, staff, tenant)
+
+
+# ── what must be unique in the fleet ─────────────────────────────────────────────────────────────────────────
+
+
+def claim_conflicts(households: Mapping[str, Household]) -> Iterator[tuple[str, Problem]]:
+    """(customer, Problem) for everything that two documents want for themselves alone; both are told."""
+    count = sum(len(h.claims) for h in households.values())
+    if count != len(frozenset().union(*(h.claimed for h in households.values()))):
+        yield from duplicates(households)
+    yield from nested_domains(households)
+
+
+def duplicates(households: Mapping[str, Household]) -> Iterator[tuple[str, Problem]]:
+    found: dict[tuple[str, str], list[tuple[str, Claim]]] = {}
+    for customer, household in households.items():
+        for claim in household.claims:
+            found.setdefault((claim.scope, claim.value), []).append((customer, claim))
+    for (scope, value), claimants in found.items():
+        for customer, claim in claimants if len(claimants) > 1 else ():
+            others = sorted({c.path for _, c in claimants} - {claim.path})
+            yield customer, taken(claim, scope, value, others)
+
+
+def taken(claim: Claim, scope: str, value: str, others: list[str]) -> Problem:
+    where = f"by {', '.join(others[:3])}" if others else "twice in this file"
+    return problem(claim.path, claim.pointer, f"{scope} {value} is taken {where}", "only one can have it")
+
+
+def nested_domains(households: Mapping[str, Household]) -> Iterator[tuple[str, Problem]]:
+    """A domain below another customer's domain would have two owners."""
+    owners = {c.value: (customer, c) for customer, h in households.items() for c in h.claims if c.scope == "domain"}
+    for domain, (customer, claim) in owners.items():
+        for parent in parents(domain):
+            other = owners.get(parent)
+            if other and other[0] != customer:
+                message = f"domain {domain} lies in {parent} of {other[0]}"
+                yield customer, problem(claim.path, claim.pointer, message, "one customer owns a domain and all in it")
+
+
+def parents(domain: str) -> Iterator[str]:
+    while "." in domain:
+        domain = domain.partition(".")[2]
+        yield domain
+
+
+# ── the fleet ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def hosts(staff: Staff, households: Mapping[str, Household]) -> dict[str, HostSpec]:
+    parts: dict[str, list[Part]] = {name: [] for name in staff.named("Host")}
+    for customer in sorted(households):
+        for host, placed in households[customer].parts.items():
+            parts[host].extend(placed)
+    return {name: host_spec(document, tuple(parts[name])) for name, document in sorted(staff.named("Host").items())}
+
+
+def host_spec(document: Document, parts: tuple[Part, ...]) -> HostSpec:
+    spec = document.spec
+    ssh = Ssh(spec["ssh"]["address"], spec["ssh"].get("port", 22), spec["ssh"]["hostKey"])
+    storage = spec.get("storage", STORAGE)
+    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts)
+
+
+def sites(households: Mapping[str, Household]) -> tuple[Site, ...]:
+    return tuple(site for customer in sorted(households) for site in households[customer].sites)

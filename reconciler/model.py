@@ -409,6 +409,8 @@ class Plan:
     """Things that exist under our keys and are not ours: their owners are left alone."""
     refusal: str = ""
     """Why a guard holds the whole plan back; "" when none does."""
+    untouched: frozenset[str] = frozenset()
+    """Owners of whom nothing is changed, nor taken into the inventory."""
 
 
 @dataclass(frozen=True, slots=True)

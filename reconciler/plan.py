@@ -49,7 +49,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     untouched = given.untouched | {conflict.owner for conflict in conflicts}
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
     refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
-    return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal)
+    return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched)
 
 
 def digest(host: str, changes: Iterable[Change]) -> str:
@@ -223,11 +223,10 @@ def guard_refusal(changes: Iterable[Change], seen: Observation, guard: Guard) ->
 
 def inventory(manifest: Manifest, seen: Observation, planned: Plan) -> tuple[Owned, ...]:
     """What will be ours once the plan is under way: all that is, and all that is to be made."""
-    conflicted = {failure.owner for failure in planned.conflicts}
     ours = {
         r.key: Owned(r.key, r.owner, position, "", r.claims, r.undo)
         for position, r in enumerate(manifest.resources)
-        if r.owner not in conflicted
+        if r.owner not in planned.untouched
     }
     kept = {c.key: c.before for c in planned.changes if c.action == "retain" and c.before}
     entries = {o.key: o for o in seen.inventory} | ours | kept

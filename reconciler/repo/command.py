@@ -107,7 +107,7 @@ def cache(folder: Path, url: str, settings: Iterable[tuple[str, str]], surroundi
 
 
 def lay_out(folder: Path) -> None:
-    """An empty bare repository (gitrepository-layout(5)); `git init` minds a hook's variables and a user's templates."""
+    """An empty bare repository (gitrepository-layout(5)); `git init` minds a hook's variables and templates."""
     for name in ("objects", "refs"):
         (folder / name).mkdir(parents=True)
     (folder / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n")
@@ -158,7 +158,7 @@ def plain(url: str) -> str:
 
 
 def complaint(done: Done, url: str = "") -> str:
-    """What git said, in one line that is safe to show: no credentials, no control characters, at most 300 characters."""
+    """What git said, in one line that is safe to show: no credentials, nothing unprintable, at most 300 characters."""
     lines = done.err.decode(errors="replace").splitlines()
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))] or lines
     words = _without_secrets("; ".join(line.strip() for line in telling), url)

@@ -31,6 +31,9 @@ _TRIES = 10
 _BASE, _TIP, _NEW = "refs/spool/base", "refs/spool/tip", "refs/spool/new"
 _BRANCH = re.compile(r"[^-/\s~^:?*\[\\\x00-\x1f][^\s~^:?*\[\\\x00-\x1f]*")
 
+_NO_PATH = re.compile(r"\0|(^|/)(\.|\.\.|\.git)?(/|$)", re.IGNORECASE)
+"""Empty components and those that git refuses in a tree."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
@@ -77,8 +80,8 @@ class Mirror(Repository):
             self._ensure()
             before = self._refs().get(self._watched)
             self._fetch(_exactly(self._watched), _maybe(self._status))
-            self._ask("cat-file", "-e", self._watched + "^{tree}")  # damage shows here, or when the tree is read
-            commit = self._refs()[self._watched]
+            # Its tree is named as well: damage shows here, or when the tree is read.
+            commit, _ = self._ask("rev-parse", self._watched, self._watched + "^{tree}").split()
             if commit != before:
                 self._tidy()
             return commit
@@ -124,10 +127,12 @@ class Mirror(Repository):
         After a GitFailure the commit waits in the spool, and goes out before the next one; until the first contact
         with the remote there is nothing to stand on, so nothing is spooled.
         """
-        changes = {path: None if data is None else _sha(data) for path, data in files.items()}
-        blobs = {
-            sha: data for sha, data in zip(changes.values(), files.values(), strict=True) if sha and data is not None
-        }
+        for path in files:
+            if _NO_PATH.search(path):
+                raise GitFailure(f"{path!r} cannot be the path of a status file")
+        named = {path: (data, _sha(data)) for path, data in files.items() if data is not None}
+        changes = {path: named[path][1] if path in named else None for path in files}
+        blobs = {sha: data for data, sha in named.values()}
         author = f"{self._author} {int(time.time())} +0000".encode()
         edit = Edit(author, message.strip().encode() + b"\n", changes)
         with self._alone():
@@ -247,6 +252,9 @@ class Mirror(Repository):
             yield
 
     def _ensure(self) -> None:
+        """A cache that answers. Nobody else writes here now, so a lock file is what a killed git left."""
+        for lock in (*self._folder.glob("*.lock"), *self._folder.glob("refs/**/*.lock")):
+            lock.unlink(missing_ok=True)
         if self._broken or not self._trust.exists() or self._git.run("for-each-ref", "--count=1").status:
             self._create()
 

@@ -64,11 +64,10 @@ class Repository:
         if listed.status:  # the known commit is gone, after a forced push perhaps
             return None
         changed = dict(_differences(listed.out))
-        kept = (
-            {path: entry for path, entry in known.entries.items() if path not in changed} if changed else known.entries
-        )
-        new = {path: entry for path, entry in changed.items() if entry}
-        return Tree(self, dict(sorted([*kept.items(), *new.items()])) if changed else kept, commit, under)
+        if not changed:
+            return Tree(self, known.entries, commit, under)
+        both = {**known.entries, **changed}
+        return Tree(self, {path: entry for path, entry in sorted(both.items()) if entry}, commit, under)
 
     def changes(self, commit: str) -> dict[str, Entry | None]:
         """What a commit changed against its first parent, or brought in as the first one; None is a removed file."""

@@ -72,12 +72,12 @@ class WorkTree:
     """A directory as it is on disk, uncommitted changes included. Dot directories are left out, links not followed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.entries: Mapping[str, Entry] = dict(sorted(_walk(os.fspath(path), "")))
+        self._path = os.fspath(path)
+        self.entries: Mapping[str, Entry] = dict(sorted(_walk(self._path, "")))
 
     def read(self, paths: Iterable[str]) -> Iterator[tuple[str, Content]]:
         for path in paths:
-            yield path, UNREADABLE.get(self.entries[path].mode) or _content(self._path / path)
+            yield path, UNREADABLE.get(self.entries[path].mode) or _content(f"{self._path}/{path}")
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, Entry]]:
@@ -106,14 +106,18 @@ def _entry(child: os.DirEntry[str]) -> Entry:
     return Entry(EXECUTABLE if status.st_mode & stat.S_IXUSR else FILE, "")
 
 
-def _content(path: Path) -> Content:
+def _content(path: str) -> Content:
     """Checked again on the open file, which may have changed since it was listed; a FIFO must not block us."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return UNREADABLE[SPECIAL]
-            content = file.read(LIMIT + 1)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as failure:
         return Unread(f"unreadable: {failure.strerror}")
-    return content if len(content) <= LIMIT else too_large(status.st_size)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            return UNREADABLE[SPECIAL]
+        return os.read(file, status.st_size) if status.st_size <= LIMIT else too_large(status.st_size)
+    except OSError as failure:
+        return Unread(f"unreadable: {failure.strerror}")
+    finally:
+        os.close(file)

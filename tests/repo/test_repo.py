@@ -231,7 +231,7 @@ def test_a_repository_of_another_user_says_how_to_trust_it(work: Path, monkeypat
     monkeypatch.setenv("HOME", str(work))
     for path in (work, work / ".git"):
         os.chown(path, 65534, 65534)
-    with pytest.raises(GitFailure, match="safe.directory"):
+    with pytest.raises(GitFailure, match=r"safe\.directory"):
         Repository.open(work)
 
 
@@ -364,7 +364,7 @@ def test_a_fetch_that_hangs_is_stopped_with_all_its_processes(tmp_path: Path) ->
     ssh.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 600\n")
     ssh.chmod(0o755)
     mirror = Mirror("ssh://nowhere/x.git", tmp_path / "cache", "main", STATUS, ssh_command=str(ssh), seconds=0.5)
-    with pytest.raises(GitFailure, match="git fetch took longer than 0.5 s"):
+    with pytest.raises(GitFailure, match=r"git fetch took longer than 0\.5 s"):
         mirror.fetch()
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 5
@@ -405,6 +405,11 @@ def _stale_lock(cache: Path) -> None:
     (cache / "refs/heads/main.lock").touch()
 
 
+def _stale_lock_of_the_spool(cache: Path) -> None:
+    (cache / "refs/spool").mkdir(exist_ok=True)
+    (cache / "refs/spool/new.lock").touch()
+
+
 def _truncate_head(cache: Path) -> None:
     (cache / "HEAD").write_text("")
 
@@ -415,7 +420,9 @@ def _empty_references(cache: Path) -> None:
             path.write_text("")
 
 
-@pytest.mark.parametrize("harm", [_remove_objects, _stale_lock, _truncate_head, _empty_references])
+@pytest.mark.parametrize(
+    "harm", [_remove_objects, _stale_lock, _stale_lock_of_the_spool, _truncate_head, _empty_references]
+)
 def test_a_damaged_cache_is_made_anew(mirror: Mirror, work: Path, tmp_path: Path, harm) -> None:  # type: ignore[no-untyped-def]
     mirror.fetch()
     mirror.publish({"README.md": b"1"}, "one")
@@ -518,6 +525,14 @@ def test_files_are_removed_and_give_way_to_directories_and_back(mirror: Mirror, 
     mirror.publish({"a": None, "keep": None}, "4")
     assert published(remote) == {}
     assert mirror.status_files() == {}
+
+
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a/.git/b", ".GIT", "a\0b"])
+def test_a_path_that_git_cannot_hold_is_refused_before_anything_is_written(mirror: Mirror, path: str) -> None:
+    with pytest.raises(GitFailure, match="cannot be the path"):
+        mirror.publish({"good": b"", path: b""}, "bad")
+    assert mirror.publish({"..a/.b/c.": b""}, "odd but good")
+    assert mirror.status_files() == {"..a/.b/c.": b""}
 
 
 def test_what_somebody_changed_by_hand_is_put_right(mirror: Mirror, work: Path, remote: Path) -> None:

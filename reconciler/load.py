@@ -246,9 +246,11 @@ def _problems(path: str, kind: str, text: str, value: Any) -> tuple[Problem, ...
     meant = {finding.mends for finding in found.values()} - {()}
     told = [finding for pointer, finding in found.items() if pointer not in meant]
     problems = {Problem(path, *_position(text, f.pointer, f.at_key), f.message, f.hint) for f in told[:MOST]}
-    problems.update(_tags(path, text))
-    more = [Problem(path, 1, 1, f"there are more problems in this file; these are {MOST} of them")] * (len(told) > MOST)
-    return (*sorted(problems), *more)
+    problems.update(islice(_tags(path, text), MOST))
+    if len(told) > MOST or len(problems) > MOST:
+        more = Problem(path, 1, 1, f"there are more problems in this file; these are {MOST} of them")
+        return (*sorted(problems)[:MOST], more)
+    return tuple(sorted(problems))
 
 
 def _findings(path: str, kind: str, text: str, value: Any) -> Iterator[_Finding]:
@@ -631,11 +633,10 @@ def _repeated(fault: _Fault) -> Iterator[_Finding]:
 def _either(fault: _Fault) -> Iterator[_Finding]:
     """oneOf and anyOf, which our schemas use for groups of keys and for kinds of text."""
     branches = fault.schema[fault.keyword]
+    if not isinstance(fault.value, {"string": str, "object": dict}[fault.schema["type"]]):
+        return  # that is what the error of `type` beside it says
     if isinstance(fault.value, str):
         yield _either_text(fault, branches)
-        return
-    if not isinstance(fault.value, dict):
-        yield from _other(fault)
         return
     groups = ", or ".join(" and ".join(branch.get("required", ["?"])) for branch in branches)
     has = " and ".join(_printable(str(key)) for key in fault.value) or "none of them"

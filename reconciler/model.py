@@ -280,7 +280,7 @@ class Fleet:
     hosts: Mapping[str, HostSpec]
     sites: tuple[Site, ...] = ()
     frozen: frozenset[str] = frozenset()
-    guard: Guard = Guard()
+    guard: Guard = field(default_factory=Guard)
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────
@@ -419,6 +419,8 @@ class Report:
 
     host: str
     manifest: str
+    owners: tuple[tuple[str, str], ...] = ()
+    """(jail's id, digest of all that was wanted of it)"""
     done: tuple[Change, ...] = ()
     pending: tuple[Change, ...] = ()
     plan: str = ""

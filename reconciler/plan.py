@@ -1,8 +1,9 @@
 """Manifest × Observation → Plan: what differs, in which order it is mended, and what is held back.
 
-In: what must be, what is, and today's date. Out: Changes in words a customer understands, conflicts, a guard's refusal, and
-a digest that names exactly these changes. The order is the manifest's; removal is the inventory reversed; one
-exception, by data: what takes a claim comes after what releases it. Pure; knows no platform beyond its keys' types.
+In: what must be, what is, and today's date. Out: Changes in words a customer understands, conflicts, a guard's
+refusal, and a digest that names exactly these changes. The order is the manifest's; removal is the inventory
+reversed; one exception, by data: what takes a claim comes after what releases it. Pure; knows no platform beyond its
+keys' types.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from difflib import unified_diff
 from graphlib import CycleError, TopologicalSorter
@@ -28,7 +29,7 @@ class Circumstances:
     """What a plan depends on beside the two states. `today` is an input: plans hold no clock."""
 
     today: date
-    guard: Guard = Guard()
+    guard: Guard = field(default_factory=Guard)
     frozen: frozenset[str] = frozenset()
     """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
     untouched: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
 """One pass over one host: reads like the diagram in the README. Start here.
 
-In: a HostSpec and the ways to its host. Out: a Report; never an exception for what a host or a fetch does wrong. Level-based:
-a pass knows nothing of what woke it, and a second one right after finds nothing to do.
+In: a HostSpec and the ways to its host. Out: a Report; never an exception for what a host or a fetch does wrong.
+Level-based: a pass knows nothing of what woke it, and a second one right after finds nothing to do.
 """
 
 from __future__ import annotations

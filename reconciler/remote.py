@@ -1,7 +1,7 @@
 """A host over SSH: a script in, its output out. The only importer of fabric.
 
-In: a host's address, port and pinned key, and scripts for `sh`. Out: bytes, or RemoteFailure with words for the status.
-Connections stay open between calls and are opened again when they broke. Must not know what the scripts say.
+In: a host's address, port and pinned key, and scripts for `sh`. Out: bytes, or RemoteFailure with words for the
+status. Connections stay open between calls and are opened again when they broke. Must not know what the scripts say.
 """
 
 from __future__ import annotations
@@ -28,12 +28,9 @@ MOST = 256 << 20
 """Bytes of output beyond which a host is not believed."""
 
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
-RUN = (
-    "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c "
-    + shlex.quote(
-        'umask 077; f=$(mktemp) && cat >"$f" || exit 97; '
-        '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
-    )
+RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
+    'umask 077; f=$(mktemp) && cat >"$f" || exit 97; '
+    '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
 RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
 
@@ -69,7 +66,8 @@ class Remote:
     def send(self, source: BinaryIO, path: str) -> None:
         """Writes a file on the host, readable by root only, at once or not at all."""
         quoted = shlex.quote(path)
-        inner = f'umask 077; mkdir -p {shlex.quote(path.rpartition("/")[0])} && cat >{quoted}.part && mv {quoted}.part {quoted}'
+        folder = shlex.quote(path.rpartition("/")[0])
+        inner = f"umask 077; mkdir -p {folder} && cat >{quoted}.part && mv {quoted}.part {quoted}"
         with self._turn:
             self._execute(RECEIVE + shlex.quote(inner), iter(lambda: source.read(1 << 18), b""), SEND)
 

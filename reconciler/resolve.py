@@ -1,7 +1,7 @@
 """Documents → Fleet: references resolved, defaults filled, ownership checked.
 
-In: folders of loaded Documents (staff's, and one a customer), and what the last call gave, so that a commit which touches
-one file costs one customer. Out: a Fleet and the Problems, by customer. A Problem holds what it touches: what
+In: folders of loaded Documents (staff's, and one a customer), and what the last call gave, so that a commit which
+touches one file costs one customer. Out: a Fleet and the Problems, by customer. A Problem holds what it touches: what
 follows from that is the caller's. Must not know git, hosts' real state or platforms.
 """
 
@@ -109,7 +109,9 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
     if not staff.named("Host") and not folder.problems:
         yield Expansion(problems=(problem("hosts", (), "no hosts at all", "an empty tree removes nothing"),))
     if not staff.named("Platform") and not folder.problems:
-        yield Expansion(problems=(problem("platform.yaml", (), "platform.yaml is missing", "add it, if only its name"),))
+        yield Expansion(
+            problems=(problem("platform.yaml", (), "platform.yaml is missing", "add it, if only its name"),)
+        )
     for kind, expand_kind in STAFF.items():
         for document in staff.named(kind).values():
             yield expand_kind(document, staff)

@@ -1,9 +1,9 @@
 """From a commit to a Fleet: what the documents say, and which revision of them is in force.
 
-In: snapshots (a commit's tree, a directory). Out: a Compiled (fleet and problems, located), or a Settled: the newest mixture
-of commits that has no Problem in it. A Problem in a customer's folder holds that customer at its last good commit; one in
-staff's documents holds everything. Only git is asked, so forgetting everything changes nothing. What was loaded is kept
-by blob, what was resolved by folder: a commit that touches one file loads one file.
+In: snapshots (a commit's tree, a directory). Out: a Compiled (fleet and problems, located), or a Settled: the newest
+mixture of commits that has no Problem in it. A Problem in a customer's folder holds that customer at its last good
+commit; one in staff's documents holds everything. Only git is asked, so forgetting everything changes nothing. What
+was loaded is kept by blob, what was resolved by folder: a commit that touches one file loads one file.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Compiler:
     _folders: dict[str, Folder] = field(default_factory=dict)
     _resolved: Resolved | None = None
 
-    def compile(self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), placed: Placed | None = None) -> Compiled:
+    def compile(
+        self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), placed: Placed | None = None
+    ) -> Compiled:
         groups = grouped(snapshot.entries)
         self._folders = {c: self._folder(c, g, snapshot) for c, g in groups.items()}
         self._groups = groups
@@ -115,7 +117,7 @@ def moved(fleet: Fleet, placed: Placed) -> dict[str, list[Problem]]:
             home = placed.get(jail.id, host.name)
             if home != host.name and home in fleet.hosts:
                 path = f"customers/{jail.customer}/jails/{jail.name}.yaml"
-                hint = f"put {home} back; to start afresh on {host.name}, remove the jail in one commit, add it in the next"
+                hint = f"put {home} back; to start afresh, remove the jail in one commit and add it in the next"
                 message = f"{jail.name} has its data on host {home} and does not move by editing this"
                 found.setdefault(jail.customer, []).append(problem(path, ("spec", "host"), message, hint))
     return found
@@ -154,7 +156,7 @@ class Mixture:
     placed: Placed | None
 
     def settled(self) -> Settled:
-        """Each customer with Problems goes back to where it has none; who then still has is left as the hosts have it."""
+        """Each customer with Problems goes back to where it has none; one that still has some is left as it is."""
         mounts: dict[str, str | None] = {}
         for _ in range(3):
             compiled = self.compiled(mounts)

@@ -1,7 +1,7 @@
 """A host as one pass sees it: observe it, send what it lacks, apply to it. Joins a platform's text with a Remote.
 
-In: Manifests and Plans. Out: Observations and Outcomes. `Wire` is what a pass needs of a host; `ShellWire` is the real
-one, tests have one made of a dictionary. Must not know why anything is changed.
+In: Manifests and Plans. Out: Observations and Outcomes. `Wire` is what a pass needs of a host; `ShellWire` is the
+real one, tests have one made of a dictionary. Must not know why anything is changed.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class ShellWire:
     def send(self, name: str, archive: BinaryIO) -> None:
         self.remote.send(archive, f"{INCOMING}/{name}")
 
-    def apply(
-        self, manifest: Manifest, changes: tuple[Change, ...], inventory: Iterable[Owned], token: str
-    ) -> Outcome:
+    def apply(self, manifest: Manifest, changes: tuple[Change, ...], inventory: Iterable[Owned], token: str) -> Outcome:
         steps = [(change, self.platform.commands(change)) for change in changes]
         text = script(steps, inventory, token, self.platform.PRELUDE, self.platform.probe(manifest))
         return self.outcome(self.remote.run(text, APPLY), manifest)

@@ -1,8 +1,8 @@
 """What a kind may look at while it expands a document, and what it hands back.
 
-In: Documents grouped by who wrote them. Out: look-ups that answer with the document or with a Problem naming the nearest
-right name. Where a jail stands (`Place`) is worked out here once for all jails of a customer, because jails refer to
-each other's addresses. Must not know platforms.
+In: Documents grouped by who wrote them. Out: look-ups that answer with the document or with a Problem naming the
+nearest right name. Where a jail stands (`Place`) is worked out here once for all jails of a customer, because jails
+refer to each other's addresses. Must not know platforms.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def uplink_problems(document: Document, location: Document) -> Iterator[Problem]
 
 
 def announces(location: Document) -> bool:
-    return location.spec["mode"] == "routed" and location.spec.get("announce", "ndp") == "ndp"
+    return bool(location.spec["mode"] == "routed" and location.spec.get("announce", "ndp") == "ndp")
 
 
 def sysctls(document: Document) -> Iterator[Part]:

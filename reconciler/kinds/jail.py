@@ -24,6 +24,7 @@ from reconciler.model import (
     LinkEnd,
     Nic,
     Part,
+    Pointer,
     Problem,
     Rule,
     Source,
@@ -40,14 +41,12 @@ DATA = ("/data",)
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
     place = tenant.places.get(document.name)
     blueprint = staff.find("Blueprint", document.spec["blueprint"])
-    problems = tuple(
-        [
-            *reference_problems(document, staff, tenant),
-            *(address_problems(document, staff, tenant, place) if place else ()),
-            *(blueprint_problems(document, blueprint) if blueprint else ()),
-            *publish_problems(document, tenant),
-            *neighbour_problems(document, tenant),
-        ]
+    problems = (
+        *reference_problems(document, staff, tenant),
+        *(address_problems(document, staff, tenant, place) if place else ()),
+        *(blueprint_problems(document, blueprint) if blueprint else ()),
+        *publish_problems(document, tenant),
+        *neighbour_problems(document, tenant),
     )
     if problems or place is None or blueprint is None:
         return Expansion(problems=problems, claims=tuple(claims(document, place)) if place else ())
@@ -131,7 +130,9 @@ def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
 
 def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     """Links and start order reach only to jails of the same customer on the same host."""
-    mentions = [(("links", i, "to"), link["to"]) for i, link in enumerate(document.spec.get("links", ()))]
+    mentions: list[tuple[Pointer, str]] = [
+        (("links", i, "to"), link["to"]) for i, link in enumerate(document.spec.get("links", ()))
+    ]
     mentions += [(("after", i), name) for i, name in enumerate(document.spec.get("after", ()))]
     for pointer, name in mentions:
         other = tenant.jails.get(name)

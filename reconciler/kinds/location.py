@@ -12,7 +12,7 @@ from reconciler.kinds.documents import Expansion, Staff
 from reconciler.model import Document, Problem, problem
 
 SHORTEST, LONGEST = 32, 56
-"""Prefix lengths: a /56 has room for 255 customers; beyond a /32 the subnet numbers of a schema's bound would not do."""
+"""Prefix lengths: a /56 has room for 255 customers; a /32 has room for more than the schema's bound."""
 
 
 def expand(document: Document, staff: Staff) -> Expansion:

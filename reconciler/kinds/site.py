@@ -1,8 +1,8 @@
 """Site: names and the jails that serve them.
 
-Until there is a proxy a site's backends are reached on their own IPv6 addresses, so a Site puts nothing on a host; its
-names and endpoints appear in the status. Checked: the names lie in the customer's domains, and every backend publishes
-its port to everybody. Claimed: each name, for one site of the fleet.
+Until there is a proxy a site's backends are reached on their own IPv6 addresses, so a Site puts nothing on a host;
+its names and endpoints appear in the status. Checked: the names lie in the customer's domains, and every backend
+publishes its port to everybody. Claimed: each name, for one site of the fleet.
 """
 
 from __future__ import annotations

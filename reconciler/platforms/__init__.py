@@ -1,7 +1,8 @@
 """A platform is four pure functions between HostSpecs and what a host's shell reads and prints.
 
-`lower` says what must be there, `probe` and `parse` what is there, `commands` what leads from one to the other. Nothing
-here does I/O, and a platform never sees YAML or git. A new platform is one folder and one line in `PLATFORMS`.
+`lower` says what must be there, `probe` and `parse` what is there, `commands` what leads from one to the other.
+Nothing here does I/O, and a platform never sees YAML or git. A new platform is one folder and one line in
+`PLATFORMS`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The vocabulary of an apply, and its one rendering: a script for `sh`.
 
-In: Changes with their Steps, the inventory before and after. Out: a script that takes the lock, checks that the host is
-still as it was observed, carries the changes out one owner independent of the other, and prints what became of each.
-Every value goes through `quote`: nothing of a customer's reaches the shell as code. What the functions that a script
-calls do is in `apply.sh` (both platforms) and in each platform's PRELUDE. No I/O, no host's real state.
+In: Changes with their Steps, the inventory before and after. Out: a script that takes the lock, checks that the host
+is still as it was observed, carries the changes out one owner independent of the other, and prints what became of
+each. Every value goes through `quote`: nothing of a customer's reaches the shell as code. What the functions that a
+script calls do is in `apply.sh` (both platforms) and in each platform's PRELUDE. No I/O, no host's real state.
 """
 
 from __future__ import annotations
@@ -78,7 +78,14 @@ def render(step: Step) -> str:
 
 def entry(owned: Owned) -> str:
     """One line, fields between tabs; none of them can hold a tab or a newline, by their schemas."""
-    fields = (f"{owned.position:06d}", owned.key, owned.owner, owned.retained, " ".join(sorted(owned.claims)), owned.undo)
+    fields = (
+        f"{owned.position:06d}",
+        owned.key,
+        owned.owner,
+        owned.retained,
+        " ".join(sorted(owned.claims)),
+        owned.undo,
+    )
     return "\t".join(fields)
 
 

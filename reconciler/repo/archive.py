@@ -1,8 +1,8 @@
 """One commit of somebody else's repository as a tar file, for sources that are pinned to a commit.
 
-In: a URL and a commit that a customer may have written, and a folder that may be deleted at any time. Out: a file with
-exactly the commit's files; nothing of the repository is run, and its attributes change nothing. Must not know: how it
-is unpacked, and that the names in it are still hostile.
+In: a URL and a commit that a customer may have written, and a folder that may be deleted at any time. Out: a file
+with exactly the commit's files; nothing of the repository is run, and its attributes change nothing. Must not know:
+how it is unpacked, and that the names in it are still hostile.
 """
 
 from __future__ import annotations

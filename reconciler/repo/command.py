@@ -1,9 +1,10 @@
 """Runs git, through GitPython, which nothing else imports.
 
 In: arguments, bytes for its standard input, a bound in seconds. Out: its status, output and complaint. No call
-prompts, waits for ever, leaves a process behind, or says a URL's credentials. Two surroundings: somebody's repository,
-with git's own checks and the user's configuration, and our caches, where neither the machine's configuration nor the
-user's, nor variables of a surrounding git hook, mean anything. Must not know: what the commands are for.
+prompts, waits for ever, leaves a process behind, or says a URL's credentials. Two surroundings: somebody's
+repository, with git's own checks and the user's configuration, and our caches, where neither the machine's
+configuration nor the user's, nor variables of a surrounding git hook, mean anything. Must not know: what the commands
+are for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Debian 12 hosts: systemd-nspawn machines, bridges and veth pairs, nftables, unit limits.
 
-`lower` is the table of contents of a host, in application order. The four functions below are all that the rest of the
-program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
+`lower` is the table of contents of a host, in application order. The four functions below are all that the rest of
+the program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
         yield machine.machine(jail, spec.storage, list(machine.resources(jail, spec.storage)))
 
 
-def jail_grounds(
-    jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str
-) -> Iterator[Resource]:
+def jail_grounds(jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str) -> Iterator[Resource]:
     """All that stands before any jail starts: a cable has two jails, and both find it at their start."""
     for jail in jails:
         yield from machine.resources(jail, storage)

@@ -1,9 +1,9 @@
 """A Change → the steps that carry it out on a Linux host.
 
 In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Two tables, one for making and mending,
-one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest. The
-removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a kill at
-any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
+one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest.
+The removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a
+kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def remove_port(before: Owned) -> Iterator[Step]:
 
 def cut(before: Owned) -> Iterator[Step]:
     """Both ends go with one; the second is for half a pair."""
-    first, first_nic, second, second_nic, path = before.undo.split("\x1f")
+    first, first_nic, second, second_nic, _ = before.undo.split("\x1f")
     yield Call("network", ("no_cable", first, first_nic))
     yield Call("network", ("no_cable", second, second_nic))
 

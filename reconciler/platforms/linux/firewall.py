@@ -8,7 +8,7 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
 from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
@@ -55,6 +55,8 @@ ICMP = """\
     icmp type { destination-unreachable, time-exceeded, parameter-problem, echo-request, echo-reply } accept"""
 NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert }"
 
+LISTENERS = "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }"
+
 
 def ruleset(spec: HostSpec) -> bytes:
     switches = [part for part in spec.parts if isinstance(part, Switch)]
@@ -68,7 +70,7 @@ def ruleset(spec: HostSpec) -> bytes:
 # ── layer 3 ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inet_table(switches: list[Switch], jails: list[Jail], rules: list[Rule], walls: set[str]) -> Iterator[str]:
+def inet_table(switches: list[Switch], jails: list[Jail], rules: list[Rule], walls: Collection[str]) -> Iterator[str]:
     """A jail's packets pass its `out` chain, then the receiver's `in` chain; what nothing accepts is dropped."""
     names = ", ".join(f'"{switch.name}"' for switch in switches)
     by_subject: dict[tuple[str, str], list[Rule]] = {}
@@ -95,7 +97,7 @@ def inet_table(switches: list[Switch], jails: list[Jail], rules: list[Rule], wal
     yield "}"
 
 
-def host_chains(names: str, rules: dict[tuple[str, str], list[Rule]], walls: set[str]) -> Iterator[str]:
+def host_chains(names: str, rules: dict[tuple[str, str], list[Rule]], walls: Collection[str]) -> Iterator[str]:
     """Jails reach nothing on their host but its ICMPv6; others what the policy says, or everything without one."""
     yield "  chain input {"
     yield "    type filter hook input priority filter; policy accept;"
@@ -106,7 +108,7 @@ def host_chains(names: str, rules: dict[tuple[str, str], list[Rule]], walls: set
     for rule in rules.get(("", "in"), ()):
         yield from rule_lines(rule, "saddr", "accept")
     if "in" in walls:
-        yield "    icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept"
+        yield f"    {LISTENERS} accept"
         yield "    drop"
     yield "  }"
     if "out" in walls:
@@ -164,7 +166,8 @@ def rule_lines(rule: Rule, field: str, verdict: str) -> Iterator[str]:
     for family, colon in (("ip6", True), ("ip", False)):
         peers = [peer for peer in rule.peers if (":" in peer) == colon]
         if peers:
-            yield f"    {family} {field} {{ {', '.join(collapsed(peers))} }} {match} {verdict} comment {text(rule.label)}"
+            whom = f"{family} {field} {{ {', '.join(collapsed(peers))} }}"
+            yield f"    {whom} {match} {verdict} comment {text(rule.label)}"
 
 
 def collapsed(peers: Iterable[str]) -> list[str]:

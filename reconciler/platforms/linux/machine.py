@@ -1,10 +1,10 @@
 """A jail as a systemd-nspawn machine: its root, its four layers, its start script and its unit.
 
-In: a Jail Part. Out: Resources. The layers: /usr of the host read-only; the blueprint at /app and the customer's code at
-/release, read-only and immutable; /config, copied once from the blueprint by the jail itself; the data directories,
-stored unshifted below a 0700 directory and idmapped into the jail's user namespace. Nothing of a customer's stands in the
-unit: names, parameters and command go through the start script, whose one language is sh. Sources: systemd-nspawn(1),
-systemd.resource-control(5). Must not know networks or firewalls.
+In: a Jail Part. Out: Resources. The layers: /usr of the host read-only; the blueprint at /app and the customer's code
+at /release, read-only and immutable; /config, copied once from the blueprint by the jail itself; the data
+directories, stored unshifted below a 0700 directory and idmapped into the jail's user namespace. Nothing of a
+customer's stands in the unit: names, parameters and command go through the start script, whose one language is sh.
+Sources: systemd-nspawn(1), systemd.resource-control(5). Must not know networks or firewalls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,20 @@ FIXED = {
     "os-release": 'NAME="jail"\nID=jail\n',
     "machine-id": "",
 }
-MOUNT_POINTS = ("usr", "app", "release", "config", "tmp", "run", "var", "proc", "sys", "dev", "root", "etc/alternatives")
+MOUNT_POINTS = (
+    "usr",
+    "app",
+    "release",
+    "config",
+    "tmp",
+    "run",
+    "var",
+    "proc",
+    "sys",
+    "dev",
+    "root",
+    "etc/alternatives",
+)
 USR_LINKS = ("bin", "sbin", "lib", "lib64")
 COPIED = "/config/.defaults-copied"
 
@@ -65,8 +78,10 @@ def data(jail: Jail, storage: str) -> Resource:
         File(f"{home}/owner", f"{jail.id}\n".encode(), 0o600),
     )
     places = [f"{home}/config", f"{home}/data", *(data_place(home, path) for path in jail.data)]
-    state = {path: "there" for path in places}
-    return Resource(f"data/1 {jail.id}", jail.id, {**file_state(*files), **state}, files, f"data of {jail.id}", undo=home)
+    state = dict.fromkeys(places, "there")
+    return Resource(
+        f"data/1 {jail.id}", jail.id, {**file_state(*files), **state}, files, f"data of {jail.id}", undo=home
+    )
 
 
 def data_place(home: str, path: str) -> str:
@@ -125,7 +140,8 @@ def start(jail: Jail) -> bytes:
     """Runs in the jail as its root, which outside is nobody; hands over to the command."""
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in jail.environment)
     user = 0 if jail.root else APP
-    copy = f"[ -e {COPIED} ] || {{ cp -Rn /app/{jail.defaults}/. /config/; chown -Rh {user}:{user} /config; : >{COPIED}; }}\n" if jail.defaults else ""
+    copying = f"cp -Rn /app/{jail.defaults}/. /config/; chown -Rh {user}:{user} /config; : >{COPIED}"
+    copy = f"[ -e {COPIED} ] || {{ {copying}; }}\n" if jail.defaults else ""
     places = " ".join(["/config", *jail.data])
     own = "" if jail.root else f"chown {APP}:{APP} {places}\n"
     command = " ".join(map(quote, jail.command))

@@ -1,8 +1,8 @@
 """Switches, ports and cables: their one-line files for `network.sh`, and what `ip -j` says of them.
 
 In: Parts, or the JSON that a probe printed. Out: Resources whose state names what can be seen (addresses, routes,
-membership), and the same attributes as observed. A file here is both the boot state and what an apply calls, so that the
-two cannot disagree. Must not know units, firewalls or files of jails.
+membership), and the same attributes as observed. A file here is both the boot state and what an apply calls, so that
+the two cannot disagree. Must not know units, firewalls or files of jails.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a probe printed → an Observation, with the same attribute names as the Manifest's states.
 
-In: the bytes, and the Manifest they were asked for. Out: where the two agree, the host is as it should be. A line that is
-missing means the thing is missing. `probe.sh` says what each line means. Must not know how anything is changed.
+In: the bytes, and the Manifest they were asked for. Out: where the two agree, the host is as it should be. A line
+that is missing means the thing is missing. `probe.sh` says what each line means. Must not know how anything is
+changed.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def observed_jail(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
         yield "runs", lines.pairs("runs").get(pid, "unknown")
         yield "network", "its own" if lines.inodes.get(f"/run/netns/{resource.name}") == theirs else "cut off"
     elif restarting(unit) or pid != "0":
-        # it is between two lives (it may have ended while we looked): systemd starts it again, as the unit it has loaded
+        # between two lives (it may have ended while we looked): systemd starts it again, as the unit it has loaded
         yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
         yield "network", "its own"
 

@@ -1,0 +1,307 @@
+"""Runs for ever: wakes, passes over hosts, publishes. Schedule, backoff and an orderly end; no decision about a host.
+
+In: a Config, signals. Out: passes. One task follows the repository, one a host keeps that host, one publishes. What
+wakes a host carries no meaning: the pass computes everything afresh. Ends on SIGTERM when the passes under way have
+ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from watchfiles import Change, awatch
+
+from reconciler.config import Config
+from reconciler.model import Fleet, Report
+from reconciler.passes import Station, Wish
+from reconciler.render.plans import summary
+from reconciler.repo import GitFailure
+from reconciler.revision import Settled
+from reconciler.web import Hooks, application
+
+SOONEST, LATEST = 2.0, 600.0
+"""Seconds until a host that failed is tried again: doubled each time, with jitter."""
+SECOND_LOOK = 5.0
+"""Seconds after a change until the host is looked at again: a command that ends at once shows by then."""
+GRACE = 60.0
+"""Seconds that passes under way get at the end. A host finishes its apply also without us."""
+
+log = logging.getLogger("reconciler")
+
+
+@dataclass
+class Metrics:
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        where: dict[str, Any] = {"registry": self.registry}
+        self.passes = Counter("reconciler_passes", "Passes by host and result", ["host", "result"], **where)
+        self.seconds = Histogram("reconciler_pass_seconds", "How long a pass took", **where)
+        self.changes = Counter("reconciler_changes", "Changes carried out", ["host"], **where)
+        self.ready = Gauge("reconciler_host_ready", "1 when a host is as it should be", ["host"], **where)
+        self.problems = Gauge("reconciler_problems", "Problems in the newest commit", **where)
+        self.fetched = Gauge("reconciler_last_fetch_timestamp_seconds", "When the repository last answered", **where)
+        self.published = Counter("reconciler_status_commits", "Status commits pushed", **where)
+        self.unpublished = Counter("reconciler_status_failures", "Status pushes that failed", **where)
+
+
+class Daemon:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.station = Station(config)
+        self.metrics = Metrics()
+        self.settled: Settled | None = None
+        self.reports: dict[str, Report] = {}
+        self.looking = asyncio.Event()
+        self.news = asyncio.Event()
+        self.wakes: dict[str, asyncio.Event] = {}
+        self.keepers: dict[str, asyncio.Task[None]] = {}
+        self.pool = ThreadPoolExecutor(config.daemon.workers, thread_name_prefix="host")
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        write_json_logs()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        async with self.serving():
+            work = [asyncio.create_task(forever(task)) for task in (self.follow, self.watch, self.publish)]
+            await self.stopping.wait()
+            await self.end(work)
+
+    async def end(self, work: list[asyncio.Task[None]]) -> None:
+        """Nothing new is begun; what runs is waited for; the last word is published."""
+        log.info("stopping")
+        for task in (*work, *self.keepers.values()):
+            task.cancel()
+        finish = asyncio.get_running_loop().run_in_executor(None, self.pool.shutdown, True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(finish), GRACE)
+        await asyncio.gather(*work, *self.keepers.values(), return_exceptions=True)
+        await self.publish_once()
+        self.station.close()
+
+    # ── the repository ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def follow(self) -> None:
+        """One look at the repository, then a wait for the next reason to."""
+        self.looking.clear()
+        try:
+            settled = await asyncio.to_thread(self.station.settle)
+        except GitFailure as failure:
+            log.error("fetch failed", extra={"reason": str(failure)})
+        else:
+            self.metrics.fetched.set(time.time())
+            self.take(settled)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.looking.wait(), self.config.source.poll * random.uniform(0.9, 1.1))
+
+    def take(self, settled: Settled) -> None:
+        """Wakes the hosts of whom something else is wanted now."""
+        before = self.settled
+        if before is not None and before.head == settled.head:
+            return
+        self.settled = settled
+        self.metrics.problems.set(len(settled.problems))
+        log.info("revision", extra={"revision": settled.revision.commit, "problems": len(settled.problems)})
+        self.keep_hosts(before.fleet if before else None, settled.fleet)
+        self.news.set()
+
+    def keep_hosts(self, before: Fleet | None, fleet: Fleet | None) -> None:
+        """Without any good commit the hosts stay as they are; a host that left the repository is let go, not wiped."""
+        if fleet is None:
+            return
+        for name in set(self.keepers) - set(fleet.hosts):
+            self.keepers.pop(name).cancel()
+            self.reports.pop(name, None)
+        for name, spec in fleet.hosts.items():
+            if name not in self.keepers:
+                self.wakes[name] = asyncio.Event()
+                self.keepers[name] = asyncio.create_task(self.keep(name))
+            elif before is None or spec != before.hosts.get(name) or before.frozen != fleet.frozen:
+                self.wakes[name].set()
+
+    async def watch(self) -> None:
+        """A repository on this machine tells at once when its branch moves."""
+        folder = git_folder(self.config.source.url)
+        if folder is None:
+            await asyncio.Event().wait()
+            return
+        branch = f"refs/heads/{self.config.source.branch}"
+        names = (str(folder / branch), str(folder / "packed-refs"))
+
+        def ours(change: Change, path: str) -> bool:
+            return path in names
+
+        async for _ in awatch(folder, watch_filter=ours, step=10, debounce=50, stop_event=self.stopping):
+            self.wake("file watch")
+
+    def wake(self, reason: str) -> None:
+        log.info("woken", extra={"reason": reason})
+        self.looking.set()
+
+    # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def keep(self, name: str) -> None:
+        """One host, one pass at a time, for as long as it is in the repository."""
+        failures = 0
+        while True:
+            self.wakes[name].clear()
+            report = await self.pass_once(name)
+            failures = 0 if report.ready else failures + 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.wakes[name].wait(), self.patience(report, failures))
+
+    def patience(self, report: Report, failures: int) -> float:
+        if failures:
+            return min(LATEST, SOONEST * 2.0 ** min(failures, 12)) * random.uniform(0.7, 1.3)
+        if report.done or report.degraded:
+            return SECOND_LOOK
+        return self.config.daemon.drift * random.uniform(0.9, 1.1)
+
+    async def pass_once(self, name: str) -> Report:
+        settled, begun = self.settled, time.monotonic()
+        assert settled is not None
+        fleet = settled.fleet
+        assert fleet is not None
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self.pool, self.station.run, fleet, name, Wish())
+            report = await asyncio.shield(running)
+        except Exception as error:
+            # a mistake of ours in one pass must not end the daemon, nor pass for a host that is well
+            log.exception("pass failed", extra={"host": name})
+            known = self.reports.get(name, Report(name, ""))
+            report = replace(known, done=(), unreachable=f"the reconciler itself failed: {type(error).__name__}")
+        self.metrics.seconds.observe(time.monotonic() - begun)
+        self.tell(report, settled.revision.commit)
+        if self.reports.get(name) != report:
+            self.reports[name] = report
+            self.news.set()
+        return report
+
+    def tell(self, report: Report, revision: str) -> None:
+        self.metrics.passes.labels(report.host, "ready" if report.ready else "not ready").inc()
+        self.metrics.ready.labels(report.host).set(report.ready)
+        self.metrics.changes.labels(report.host).inc(len(report.done))
+        about = {"host": report.host, "revision": revision}
+        for change in report.done:
+            log.info("done", extra={**about, "change": change.words})
+        for failure in (*report.failures, *report.conflicts):
+            log.error("failed", extra={**about, "change": failure.key, "reason": failure.reason})
+        if not report.ready or report.done:
+            log.info(summary(report), extra=about)
+
+    # ── the status ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def publish(self) -> None:
+        await self.news.wait()
+        await asyncio.sleep(0.02)  # hosts that end together share a commit
+        self.news.clear()
+        if not await self.publish_once():
+            await asyncio.sleep(SOONEST * random.uniform(1, 3))
+            self.news.set()
+
+    async def publish_once(self) -> bool:
+        if self.settled is None:
+            return True
+        try:
+            commit = await asyncio.to_thread(self.station.publish, self.settled, dict(self.reports))
+        except GitFailure as failure:
+            self.metrics.unpublished.inc()
+            log.error("status not published", extra={"reason": str(failure)})
+            return False
+        if commit:
+            self.metrics.published.inc()
+            log.info("status", extra={"commit": commit})
+        return True
+
+    # ── the web ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        if not self.config.web.listen:
+            yield
+            return
+        hooks = Hooks(webhook_secret(self.config), self.wake, self.unready, self.metrics.registry)
+        runner = web.AppRunner(application(hooks), access_log=None)
+        await runner.setup()
+        host, _, port = self.config.web.listen.rpartition(":")
+        try:
+            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            yield
+        finally:
+            await runner.cleanup()
+
+    def unready(self) -> str:
+        if self.settled is None:
+            return "the repository has not been read yet"
+        if self.settled.fleet is None:
+            return "no good commit was found"
+        unseen = set(self.settled.fleet.hosts) - set(self.reports)
+        return f"{len(unseen)} hosts have not been passed yet" if unseen else ""
+
+
+async def forever(step: Callable[[], Awaitable[None]]) -> None:
+    """Repeats a step; a mistake of ours in it is logged, and the others go on."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("the daemon's own mistake")
+            await asyncio.sleep(SOONEST)
+
+
+def git_folder(url: str) -> Path | None:
+    """Where a repository on this machine keeps its refs."""
+    path = Path(url.removeprefix("file://"))
+    if "://" in str(url.removeprefix("file://")) or not path.is_dir():
+        return None
+    return (path / ".git" if (path / ".git").is_dir() else path).resolve()
+
+
+def webhook_secret(config: Config) -> bytes:
+    return Path(config.web.secret).read_bytes().strip() if config.web.secret else b""
+
+
+# ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, message, and whatever `extra` was given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in PLAIN}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def write_json_logs() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,146 @@
+"""Everything around a pass: where the desired state comes from, the ways to the hosts, where the status goes.
+
+In: a Config. Out: settled revisions, Reports, status commits. The command line and the daemon both stand on this;
+neither schedule nor signals are known here. All memory is in git, on the hosts and on the status branch: what is kept
+below `daemon.cache` is only kept because it is faster.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import BinaryIO
+
+from reconciler.age import Identities, opened
+from reconciler.config import Config
+from reconciler.fetch import FetchFailure, fetch, normalise
+from reconciler.model import Failure, Fleet, HostSpec, Report, Source
+from reconciler.plan import Circumstances
+from reconciler.platforms import PLATFORMS
+from reconciler.reconcile import Pass, reconcile
+from reconciler.remote import Credentials, Remote
+from reconciler.render import status
+from reconciler.repo import GitFailure, Mirror, Repository, archive
+from reconciler.revision import Compiler, Settled, settle
+from reconciler.wire import ShellWire
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asked of a pass beyond what is usual."""
+
+    apply: bool = True
+    digest: str = ""
+    adopt: bool = False
+
+
+class Station:
+    """One reconciler: a mirror of the repository, open connections to the hosts."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.cache = Path(config.daemon.cache)
+        self.mirror = Mirror(
+            config.source.url,
+            self.cache / "git",
+            config.source.branch,
+            f"status/{config.status.instance}",
+            ssh_command=ssh_command(config.source.key),
+        )
+        self.identities = Identities(Path(config.secrets.keys))
+        self.credentials = Credentials(Path(config.ssh.key))
+        self._compiler = Compiler()
+        self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._lock = threading.Lock()
+        self._settled: Settled | None = None
+        self._files: dict[str, bytes] | None = None
+
+    # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def settle(self) -> Settled:
+        """Fetches; what is in force now. The same commit gives the same answer without asking again."""
+        head = self.mirror.fetch()
+        if self._settled is None or self._settled.head != head:
+            self._settled = settle(self.mirror, head, self._compiler, status.placed(self.files()))
+        return self._settled
+
+    def settle_at(self, revision: str) -> Settled:
+        """As if `revision` were the newest commit: of the mirror, or of the repository in the current directory."""
+        self.mirror.fetch()
+        repository: Repository = self.mirror
+        try:
+            head = repository.resolve(revision)
+        except GitFailure:
+            repository = Repository.open(Path())
+            head = repository.resolve(revision)
+        return settle(repository, head, Compiler(), status.placed(self.files()))
+
+    # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, fleet: Fleet, host: str, wish: Wish) -> Report:
+        """One pass over one host."""
+        known = opened(fleet.hosts[host], self.identities)
+        given = Circumstances(
+            date.today(), fleet.guard, fleet.frozen, known.frozen, wish.adopt, reviewed=bool(wish.digest)
+        )
+        report = reconcile(known.spec, self.wire(known.spec), self.stock, Pass(given, wish.apply, wish.digest))
+        secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
+        return replace(report, failures=(*secrets, *report.failures))
+
+    def wire(self, spec: HostSpec) -> ShellWire:
+        return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
+
+    def remote(self, spec: HostSpec) -> Remote:
+        """The kept connection; another one when address or key changed."""
+        key = (spec.ssh.address, spec.ssh.port, spec.ssh.host_key)
+        with self._lock:
+            if key not in self._remotes:
+                self._remotes[key] = Remote(spec.ssh, self.credentials)
+            return self._remotes[key]
+
+    def stock(self, source: Source) -> BinaryIO:
+        """An archive, checked against its digest and made safe to unpack."""
+        files = Path(self.config.fetch.files) if self.config.fetch.files else None
+        try:
+            return normalise(fetch(source, self.cache / "archives", files, archive)).open("rb")
+        except GitFailure as failure:
+            raise FetchFailure(str(failure)) from failure
+        except OSError as error:
+            raise FetchFailure(f"{source.digest[:12]} cannot be kept: {error}") from error
+
+    # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def files(self) -> dict[str, bytes]:
+        """The status branch as it is known here."""
+        if self._files is None:
+            self._files = self.mirror.status_files()
+        return self._files
+
+    def publish(self, settled: Settled, reports: Mapping[str, Report]) -> str | None:
+        """Writes what changed; the commit, or None when nothing did. After a GitFailure the next one includes it."""
+        if settled.fleet is None:
+            reports = {}
+        fleet = settled.fleet or Fleet({})
+        standing = status.Standing(
+            self.config.status.instance, settled.head, settled.revision, fleet, settled.problems, reports
+        )
+        changed = status.files(standing, self.files())
+        if not changed:
+            return None
+        files = {path: data for path, data in {**self.files(), **changed}.items() if data is not None}
+        self._files = None
+        commit = self.mirror.publish(changed, status.message(standing, changed))
+        self._files = files
+        return commit
+
+    def close(self) -> None:
+        for remote in self._remotes.values():
+            remote.close()
+
+
+def ssh_command(key: str) -> str | None:
+    return f"ssh -i {shlex.quote(key)} -o IdentitiesOnly=yes -o BatchMode=yes" if key else None

@@ -1,0 +1,315 @@
+"""What stands on the status branch: a file a host, a file a jail, a file a customer with Problems, and a README.md.
+
+In: what is in force (revision, fleet, problems), the Reports there are, and the files as they stand. Out: path →
+bytes, None to remove. A file changes only when what it says changes: a revision is the one that last changed the
+thing, never the one that was looked at last. Hosts without a Report (not passed yet since the start) keep their
+files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ryaml
+
+from reconciler.model import Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site
+from reconciler.render.plans import escaped, summary
+from reconciler.render.problems import line
+
+API = "reconciler.hosting/v1"
+LISTED = 200
+"""Rows of a table in README.md; the files have the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that the status says something about."""
+
+    instance: str
+    head: str
+    revision: Revision
+    fleet: Fleet
+    problems: tuple[Problem, ...]
+    reports: Mapping[str, Report]
+
+
+Files = Mapping[str, bytes]
+
+
+def files(standing: Standing, before: Files) -> dict[str, bytes | None]:
+    """The files that change."""
+    wanted = {**dict(host_files(standing, before)), **dict(customer_files(standing))}
+    unseen = {name for name in standing.fleet.hosts if name not in standing.reports}
+    kept = {path for path in before if stays(path, before, unseen)}
+    wanted["README.md"] = readme(standing, {**{p: before[p] for p in kept}, **wanted}).encode()
+    changed: dict[str, bytes | None] = {p: data for p, data in wanted.items() if before.get(p) != data}
+    return changed | {path: None for path in before if path not in wanted and path not in kept}
+
+
+def stays(path: str, before: Files, unseen: set[str]) -> bool:
+    """Whether a file is about a host that there is no news of."""
+    return bool(unseen) and host_of(path, before[path]) in unseen
+
+
+def host_of(path: str, data: bytes) -> str:
+    if path.startswith("hosts/"):
+        return path.removeprefix("hosts/").removesuffix(".yaml")
+    return str(status_of(data).get("host", "")) if "/jails/" in path else ""
+
+
+def status_of(data: bytes | None) -> dict[str, Any]:
+    """The `status` of one of our own files; nothing of one that is damaged."""
+    try:
+        value = ryaml.loads(data.decode()) if data else {}
+    except (ryaml.InvalidYamlError, UnicodeDecodeError):
+        return {}
+    status = value.get("status", {}) if isinstance(value, dict) else {}
+    return status if isinstance(status, dict) else {}
+
+
+def placed(before: Files) -> dict[str, str]:
+    """Jail's id → host, of all jails that the status knows."""
+    found = {}
+    for path, data in before.items():
+        parts = path.split("/")
+        if len(parts) == 4 and parts[2] == "jails":
+            found[f"{parts[1]}--{parts[3].removesuffix('.yaml')}"] = str(status_of(data).get("host", ""))
+    return found
+
+
+# ── hosts and jails ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def host_files(standing: Standing, before: Files) -> Iterator[tuple[str, bytes]]:
+    names = site_names(standing.fleet.sites)
+    for name, report in standing.reports.items():
+        spec = standing.fleet.hosts.get(name)
+        if spec is None:
+            continue
+        path = f"hosts/{name}.yaml"
+        yield path, document("HostStatus", name, host_status(spec, report, standing, before.get(path)))
+        digests = dict(report.owners)
+        rules = published(spec)
+        for jail in spec.jails:
+            path = f"customers/{jail.customer}/jails/{jail.name}.yaml"
+            status = jail_status(jail, report, standing, digests.get(jail.id, ""), before.get(path))
+            status["endpoints"] = rules.get(jail.id, [])
+            status["names"] = names.get(jail.id, [])
+            yield path, document("JailStatus", jail.name, {"host": name, **status})
+
+
+def document(kind: str, name: str, status: Mapping[str, Any]) -> bytes:
+    kept = {key: value for key, value in status.items() if value not in ("", [], {})}
+    value = {"apiVersion": API, "kind": kind, "metadata": {"name": name}, "status": kept}
+    return ryaml.dumps(value).encode()
+
+
+def host_status(spec: HostSpec, report: Report, standing: Standing, before: bytes | None) -> dict[str, Any]:
+    return {
+        "location": spec.location,
+        "address": spec.ssh.address,
+        "jails": len(spec.jails),
+        "conditions": [ready(report.ready, host_reason(report), summary_of(report))],
+        **revisions(report.ready, standing.revision.commit, report.manifest, before),
+        "plan": report.plan,
+        "pending": [change.words for change in report.pending][:LISTED],
+        "failures": [f"{f.owner or spec.name}: {f.reason}" for f in (*report.conflicts, *report.failures)],
+        "retained": [{"jail": owner, "until": until} for owner, until in report.retained],
+    }
+
+
+def summary_of(report: Report) -> str:
+    """Without what was done: that is the commit's message, not a state."""
+    return "as it should be" if report.ready else summary(report)
+
+
+def host_reason(report: Report) -> str:
+    reasons = (
+        (report.unreachable, "Unreachable"),
+        (report.hold, "OnHold"),
+        (report.refusal, "Refused"),
+        (report.failures, "Failed"),
+        (report.conflicts, "Conflict"),
+        (report.pending, "Pending"),
+    )
+    return next((reason for value, reason in reasons if value), "UpToDate")
+
+
+def ready(value: bool, reason: str, message: str) -> dict[str, str]:
+    return {"type": "Ready", "status": str(value), "reason": reason, "message": message}
+
+
+def revisions(is_ready: bool, commit: str, manifest: str, before: bytes | None) -> dict[str, str]:
+    """`appliedRevision`: the commit that last changed this thing here; `observedRevision` while it is another one."""
+    known = status_of(before)
+    applied = str(known.get("appliedRevision", ""))
+    if is_ready and known.get("manifest") != manifest:
+        applied = commit
+    if is_ready:
+        return {"appliedRevision": applied or commit, "manifest": manifest}
+    return {"appliedRevision": applied, "observedRevision": commit, "manifest": str(known.get("manifest", ""))}
+
+
+def jail_status(jail: Jail, report: Report, standing: Standing, digest: str, before: bytes | None) -> dict[str, Any]:
+    held = standing.revision.mounts.get(f"customers/{jail.customer}")
+    conditions, is_ready = jail_conditions(jail, report)
+    return {
+        "address": jail.nic.addresses[0].partition("/")[0],
+        "blueprint": jail.blueprint,
+        "conditions": conditions,
+        **revisions(is_ready, held or standing.revision.commit, digest, before),
+        "heldAt": held or "",
+        "pending": [change.words for change in report.pending if change.owner == jail.id],
+    }
+
+
+def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], bool]:
+    failures = [f.reason for f in (*report.conflicts, *report.failures) if f.owner == jail.id]
+    degraded = dict(report.degraded).get(jail.id, "")
+    pending = any(change.owner in (jail.id, "") for change in report.pending)
+    stuck = report.unreachable or report.hold or report.refusal
+    if failures:
+        verdict = (False, "Failed", failures[0])
+    elif stuck and (pending or report.unreachable):
+        verdict = (False, host_reason(report), stuck)
+    elif pending:
+        verdict = (False, "Pending", "changes are waiting on the host")
+    elif degraded:
+        verdict = (False, "Restarting", f"{degraded}; `reconciler logs {jail.id}` shows what it said")
+    else:
+        verdict = (True, "Running", "as it should be")
+    return [ready(*verdict)], verdict[0] or verdict[1] == "Restarting"
+
+
+def published(spec: HostSpec) -> dict[str, list[str]]:
+    """Jail's id → what others reach it by."""
+    addresses = {jail.id: jail.nic.addresses for jail in spec.jails}
+    found: dict[str, list[str]] = {}
+    for rule in spec.parts:
+        if isinstance(rule, Rule) and rule.direction == "in" and rule.subject in addresses:
+            whom = "" if not rule.peers else " for some"
+            for address in addresses[rule.subject]:
+                found.setdefault(rule.subject, []).extend(endpoint(address, p, rule) + whom for p in rule.ports)
+    return {id: sorted(endpoints) for id, endpoints in found.items()}
+
+
+def endpoint(address: str, port: int, rule: Rule) -> str:
+    host = address.partition("/")[0]
+    return f"[{host}]:{port}/{rule.protocol}" if ":" in host else f"{host}:{port}/{rule.protocol}"
+
+
+def site_names(sites: Iterable[Site]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for site in sites:
+        for jail, _, _ in site.backends:
+            found.setdefault(jail, []).extend(site.names)
+    return {jail: sorted(set(names)) for jail, names in found.items()}
+
+
+# ── customers, README ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def customer_files(standing: Standing) -> Iterator[tuple[str, bytes]]:
+    """Only of customers that are held: what to mend, and what is in force meanwhile."""
+    for customer, commit in standing.revision.held.items():
+        folder = f"customers/{customer}/"
+        lines = [line(p) for p in standing.problems if p.path.startswith(folder)]
+        message = f"{len(lines)} problems in the newest commit; in force is " + (commit or "what the hosts have")
+        status = {"conditions": [ready(False, "Problem", message)], "heldAt": commit or "", "problems": lines[:LISTED]}
+        yield f"{folder}customer.yaml", document("CustomerStatus", customer, status)
+
+
+def readme(standing: Standing, all_files: Files) -> str:
+    hosts = {p: status_of(d) for p, d in all_files.items() if p.startswith("hosts/")}
+    jails = {p: status_of(d) for p, d in sorted(all_files.items()) if "/jails/" in p}
+    troubled = {p: s for p, s in jails.items() if condition(s)["status"] != "True"}
+    sections = [
+        f"# Status of {standing.instance}\n",
+        f"In force: commit `{standing.revision.commit[:12]}`. "
+        f"{len(jails) - len(troubled)} of {len(jails)} jails are ready, "
+        f"{sum(condition(s)['status'] == 'True' for s in hosts.values())} of {len(hosts)} hosts.\n",
+        *problem_section(standing),
+        "## Hosts\n",
+        table(("host", "location", "jails", "state"), (host_row(p, s) for p, s in sorted(hosts.items()))),
+        *jail_section("Jails that need attention", troubled),
+        *site_section(standing.fleet.sites),
+        *jail_section("Jails", jails),
+    ]
+    return "\n".join(sections)
+
+
+def condition(status: Mapping[str, Any]) -> dict[str, str]:
+    conditions = status.get("conditions") or [ready(False, "Unknown", "no status yet")]
+    found: dict[str, str] = conditions[0]
+    return found
+
+
+def problem_section(standing: Standing) -> Iterator[str]:
+    if standing.problems:
+        base = standing.head != standing.revision.commit
+        yield f"## Problems in commit `{standing.head[:12]}`\n"
+        yield (
+            "It holds everything: staff's documents have to be mended.\n"
+            if base
+            else (f"Held at their last good commit: {', '.join(standing.revision.held)}. The others go on.\n")
+        )
+        yield "```\n" + "\n".join(line(p).replace("```", "'''") for p in standing.problems[:LISTED]) + "\n```\n"
+
+
+def host_row(path: str, status: Mapping[str, Any]) -> tuple[str, ...]:
+    name = path.removeprefix("hosts/").removesuffix(".yaml")
+    return f"[{name}]({path})", str(status.get("location", "")), str(status.get("jails", 0)), state(status)
+
+
+def state(status: Mapping[str, Any]) -> str:
+    found = condition(status)
+    return "ready" if found["status"] == "True" else f"**{found['reason']}**: {escaped(found['message'])}"
+
+
+def jail_section(title: str, jails: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if jails:
+        yield f"## {title}\n"
+        yield table(("jail", "host", "address", "state"), (jail_row(p, s) for p, s in list(jails.items())[:LISTED]))
+        if len(jails) > LISTED:
+            yield f"… and {len(jails) - LISTED} more, below `customers/`.\n"
+
+
+def jail_row(path: str, status: Mapping[str, Any]) -> tuple[str, ...]:
+    customer, name = path.split("/")[1], path.split("/")[3].removesuffix(".yaml")
+    return f"[{customer}/{name}]({path})", str(status.get("host", "")), f"`{status.get('address', '')}`", state(status)
+
+
+def site_section(sites: Iterable[Site]) -> Iterator[str]:
+    rows = [
+        (
+            f"{name}",
+            f"{site.customer}/{site.name}",
+            " ".join(f"`[{address}]:{port}`" for _, address, port in site.backends),
+        )
+        for site in sites
+        for name in site.names
+    ]
+    if rows:
+        yield "## Sites\n"
+        yield table(("name", "site", "answers on"), sorted(rows)[:LISTED])
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+# ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def message(standing: Standing, changed: Iterable[str]) -> str:
+    """What and why in one line, trailers for programs."""
+    paths = sorted(changed)
+    subjects = [p.removesuffix(".yaml") for p in paths if p != "README.md"]
+    subject = ", ".join(subjects[:3]) + (f" and {len(subjects) - 3} more" if len(subjects) > 3 else "")
+    plans = sorted({r.plan for r in standing.reports.values() if r.plan})
+    trailers = [f"Applied-Revision: {standing.revision.commit}", *(f"Plan-Digest: {p}" for p in plans[:20])]
+    trailers.append(f"Instance: {standing.instance}")
+    return f"Status: {subject or 'the fleet'}\n\n" + "\n".join(trailers) + "\n"

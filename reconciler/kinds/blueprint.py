@@ -6,11 +6,9 @@ Checked here: parameters whose own default does not match their pattern.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-
-import jsonschema_rs
 
 from reconciler.kinds.documents import Expansion, Staff
+from reconciler.load import whole
 from reconciler.model import Document, Problem, problem
 
 
@@ -27,10 +25,4 @@ def parameter_problems(document: Document) -> Iterator[Problem]:
 
 
 def matches(pattern: str | None, value: str) -> bool:
-    """Whether the whole value matches; by jsonschema-rs, whose `$` means the end and whose time is linear."""
     return pattern is None or whole(pattern).is_valid(value)
-
-
-@lru_cache(maxsize=4096)
-def whole(pattern: str) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator({"type": "string", "pattern": f"^(?:{pattern})$"})

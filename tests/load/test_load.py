@@ -16,16 +16,17 @@ import pytest
 import ryaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema_rs import ValidationError
 
 from reconciler.load import (
     PATTERNS,
-    UNREADABLE,
     ignored,
     load,
     locate,
     nearest,
     place,
     unreadable,
+    whole,
 )
 from reconciler.model import Document, Problem, SecretFile, problem
 from reconciler.schemas import SCHEMAS, customer_of, kind_of, places
@@ -147,8 +148,15 @@ def test_nearest() -> None:
 
 
 def test_unreadable() -> None:
-    assert all(unreadable("a", reason).message.startswith("this is a") for reason in UNREADABLE)
     assert unreadable("a", "too old") == Problem("a", 1, 1, "this cannot be read: too old")
+
+
+def test_a_pattern_is_of_the_whole_text() -> None:
+    assert [whole("a|b").is_valid(text) for text in ("a", "b", "ab", "a\n", "xa")] == [True, True, False, False, False]
+    assert not whole("(a+)+").is_valid("a" * 100_000 + "!")
+    for wrong in ("a)|(b", "(", r"(a)\1", "(?=a)"):
+        with pytest.raises(ValidationError):
+            whole(wrong)
 
 
 # ── hostile files ────────────────────────────────────────────────────────────────────────────────────────────
@@ -245,10 +253,10 @@ def replaced(value: Any, odd: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize(("path", "data"), [(path, data) for path, data in ACCEPTED if kind_of(path)])
 def test_every_value_can_be_any_other(path: str, data: bytes) -> None:
-    document = ryaml.loads(data.decode("utf-8-sig"))  # type: ignore[attr-defined]
+    document = ryaml.loads(data.decode("utf-8-sig"))
     for odd in ODD:
         for value in replaced(document, odd):
-            result = load(path, ryaml.dumps(value).encode())  # type: ignore[attr-defined]
+            result = load(path, ryaml.dumps(value).encode())
             assert isinstance(result, Document) or result
 
 

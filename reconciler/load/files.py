@@ -1,0 +1,111 @@
+"""What a path means: which files are looked at, where documents and secrets live, what is said of all others.
+
+In: paths, and the bytes of files that are no documents. Out: a SecretFile (only its wrapping is looked at, and no
+message repeats what is in it) or a Problem that says where such a file belongs. Must not know: YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from reconciler.load.formats import judge, part, pattern_hint
+from reconciler.load.words import Finding, nearest, printable, shown
+from reconciler.model import Problem, SecretFile
+from reconciler.schemas import customer_of, places
+
+IGNORED = re.compile(
+    r"(?:.*/)?\..*|.*\.md|(?:customers/[^/]+/)?(?:files|archives)/.*|README|LICENSE|CODEOWNERS", re.DOTALL
+)
+"""Dot files and folders anywhere (.gitkeep is how git keeps an empty jails/), Markdown, files/ and archives/."""
+SECRET = re.compile(r"customers/[^/]+/secrets/(?P<name>[^/]+)\.age")
+SECRET_PLACE = "customers/*/secrets/*.age"
+
+
+def ignored(path: str) -> bool:
+    """Whether the file is none of ours and may be there."""
+    return IGNORED.fullmatch(path) is not None
+
+
+def unreadable(path: str, reason: str) -> Problem:
+    """Something that git holds and that is not a file, or not one that can be had."""
+    return Problem(path, 1, 1, f"this cannot be read: {reason}")
+
+
+def stray(path: str, data: bytes) -> Problem:
+    """A file where nothing is read: a typo in a folder's name must not silently drop a jail."""
+    homes = {f"{kind} documents": glob for kind, glob in places().items()} | {"encrypted secrets": SECRET_PLACE}
+    said = re.search(rb"^kind:[ \t]*[\"']?([A-Za-z]{1,40})", data[:4096], re.MULTILINE)
+    what = f"{said[1].decode()} documents" if said else ""
+    filled = {name: fill(glob, path) for name, glob in homes.items()}
+    right = filled[what] if what in filled else nearest(path, filled.values())
+    if not right:
+        every = "; ".join(f"{name} at {model(glob)}" for name, glob in homes.items())
+        return Problem(path, 1, 1, "no document lives at this path", f"{every}; other files go below files/")
+    name = next(name for name in filled if filled[name] == right)
+    hint = f"did you mean {printable(right)}? {name} live at {model(homes[name])}"
+    return Problem(path, 1, 1, "no document lives at this path", hint)
+
+
+def fill(glob: str, path: str) -> str:
+    """The path of this shape that is nearest: the customer and the name of `path`, in the folders of `glob`."""
+    parts = path.split("/")
+    tenant = glob.startswith("customers/")
+    customer = parts[1] if len(parts) > 2 and nearest(parts[0], ["customers"]) else "CUSTOMER"
+    names = [customer] * tenant + [parts[-1].rsplit(".", 1)[0]]
+    for name in names[: glob.count("*")]:
+        glob = glob.replace("*", name.replace("*", "") or "NAME", 1)
+    return glob
+
+
+def model(glob: str) -> str:
+    return glob.replace("customers/*", "customers/CUSTOMER").replace("*", "NAME")
+
+
+CUSTOMER_NAME = ("Customer", "properties", "metadata", "properties", "name")
+SECRET_NAME = ("Jail", "properties", "spec", "properties", "secrets", "items")
+
+
+@lru_cache(maxsize=4096)
+def folder_name(customer: str) -> tuple[Finding, ...]:
+    """The customer's folder is a name too, and reaches hosts even while its customer.yaml is missing."""
+    return tuple(_misnamed("a customer's folder", customer, CUSTOMER_NAME)) if customer else ()
+
+
+def _misnamed(what: str, name: str, schema: tuple[str, ...]) -> Iterator[Finding]:
+    if not judge(*schema).is_valid(name):
+        yield Finding((), f"{what} cannot be called {shown(name)}", pattern_hint(part(*schema)))
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+LARGEST_SECRET = 64 << 10
+"""Bytes of a secret's ciphertext."""
+ARMOUR = re.compile(
+    r"-----BEGIN AGE ENCRYPTED FILE-----\r?\n(?:[A-Za-z0-9+/=]+\r?\n)+-----END AGE ENCRYPTED FILE-----\s*"
+)
+ENCRYPT = "encrypt it with age to the customer's recipient: age --armor -r RECIPIENT -o NAME.age FILE"
+
+
+def secret(path: str, name: str, data: bytes) -> SecretFile | tuple[Problem, ...]:
+    """Only its wrapping is looked at; no message repeats what is in it."""
+    if refusal := _unsealed(data):
+        return (Problem(path, 1, 1, *refusal),)
+    customer = customer_of(path)
+    if findings := [*folder_name(customer), *_misnamed("a secret", name, SECRET_NAME)]:
+        return tuple(Problem(path, 1, 1, finding.message, finding.hint) for finding in findings)
+    return SecretFile(path, customer, name, data.decode("ascii"))
+
+
+def _unsealed(data: bytes) -> tuple[str, str] | None:
+    """Why this is no ciphertext; (message, hint)."""
+    if len(data) > LARGEST_SECRET:
+        return f"this secret is {len(data):,} bytes long; at most {LARGEST_SECRET:,} are accepted", ""
+    if data.startswith(b"age-encryption.org/"):
+        return "this is encrypted, but not ASCII-armoured", ENCRYPT
+    if not data.startswith(b"-----BEGIN AGE ENCRYPTED FILE-----"):
+        return "this looks like a plaintext secret", f"{ENCRYPT}; whoever can read the repository has read this one"
+    if not data.isascii() or not ARMOUR.fullmatch(data.decode("ascii")):
+        return "this begins like an age file, but is cut off or damaged", ENCRYPT
+    return None

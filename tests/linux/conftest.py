@@ -1,7 +1,7 @@
 """Real hosts `a` and `b` with the sample on them, shared by all tests of this folder.
 
-A test gets `world` converged, and leaves it so: whatever it did to the documents is taken back afterwards, and the hosts
-are brought back when it edited documents or failed. Tests that need a host of their own ask for `spare`.
+A test gets `world` converged, and leaves it so: whatever it did to the documents is taken back afterwards, and the
+hosts are brought back when it edited documents or failed. Tests that need a host of their own ask for `spare`.
 """
 
 from __future__ import annotations

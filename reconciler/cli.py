@@ -58,7 +58,8 @@ def validate(what: str, form: str) -> None:
         found = Compiler().compile(snapshot(what)).all_problems
     click.echo(problems.FORMATS[form](found), nl=False)
     if form == "text":
-        click.echo(f"{len(found)} problems" if found else "no problems", err=True)
+        count = len(found)
+        click.echo("no problems" if not count else "1 problem" if count == 1 else f"{count} problems", err=True)
     sys.exit(FAILED if found else NOTHING)
 
 

@@ -58,6 +58,14 @@ def digest(host: str, changes: Iterable[Change]) -> str:
     return hashlib.sha256(json.dumps([host, listed]).encode()).hexdigest()[:16]
 
 
+def owner_digests(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """(jail's id, digest of all that is wanted of it): tells which jails a commit changes."""
+    states: dict[str, list[object]] = {}
+    for resource in manifest.resources:
+        states.setdefault(resource.owner, []).append((resource.key, sorted(resource.state.items())))
+    return tuple((o, hashlib.sha256(json.dumps(s).encode()).hexdigest()) for o, s in sorted(states.items()) if o)
+
+
 # ── what is not ours ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from reconciler.fetch import FetchFailure
 from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Plan, Report, Source
-from reconciler.plan import Circumstances, inventory, plan
+from reconciler.plan import Circumstances, inventory, owner_digests, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.remote import RemoteFailure
 from reconciler.wire import Outcome, Wire
@@ -36,7 +36,7 @@ class Pass:
 def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
     """Desired state → plan → host → report. The whole program is around this function."""
     manifest = PLATFORMS[spec.platform].lower(spec)
-    report = Report(spec.name, manifest.digest)
+    report = Report(spec.name, manifest.digest, owner_digests(manifest))
     try:
         for _ in range(ATTEMPTS):
             seen = wire.observe(manifest)

@@ -177,7 +177,7 @@ def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], b
     elif pending:
         verdict = (False, "Pending", "changes are waiting on the host")
     elif degraded:
-        verdict = (False, "Restarting", f"{degraded}; `reconciler logs {jail.id}` shows what it said")
+        verdict = (False, "Restarting", f"{degraded}; `reconciler logs {jail.customer}/{jail.name}` shows what it said")
     else:
         verdict = (True, "Running", "as it should be")
     return [ready(*verdict)], verdict[0] or verdict[1] == "Restarting"
@@ -216,7 +216,8 @@ def customer_files(standing: Standing) -> Iterator[tuple[str, bytes]]:
     for customer, commit in standing.revision.held.items():
         folder = f"customers/{customer}/"
         lines = [line(p) for p in standing.problems if p.path.startswith(folder)]
-        message = f"{len(lines)} problems in the newest commit; in force is " + (commit or "what the hosts have")
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        message = f"{count} in the newest commit; in force is {commit or 'what the hosts have'}"
         status = {"conditions": [ready(False, "Problem", message)], "heldAt": commit or "", "problems": lines[:LISTED]}
         yield f"{folder}customer.yaml", document("CustomerStatus", customer, status)
 
@@ -306,10 +307,15 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def message(standing: Standing, changed: Iterable[str]) -> str:
     """What and why in one line, trailers for programs."""
-    paths = sorted(changed)
-    subjects = [p.removesuffix(".yaml") for p in paths if p != "README.md"]
-    subject = ", ".join(subjects[:3]) + (f" and {len(subjects) - 3} more" if len(subjects) > 3 else "")
+    done = sorted(name for name, report in standing.reports.items() if report.done)
+    about = done or sorted(p.removesuffix(".yaml") for p in changed if p != "README.md")
+    listed = ", ".join(about[:3]) + (f" and {len(about) - 3} more" if len(about) > 3 else "")
+    subject = (
+        f"Apply {standing.revision.commit[:12]} on {listed}"
+        if done
+        else f"Status: {listed or f'commit {standing.revision.commit[:12]} is in force'}"
+    )
     plans = sorted({r.plan for r in standing.reports.values() if r.plan})
     trailers = [f"Applied-Revision: {standing.revision.commit}", *(f"Plan-Digest: {p}" for p in plans[:20])]
     trailers.append(f"Instance: {standing.instance}")
-    return f"Status: {subject or 'the fleet'}\n\n" + "\n".join(trailers) + "\n"
+    return f"{subject}\n\n" + "\n".join(trailers) + "\n"

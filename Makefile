@@ -1,0 +1,50 @@
+# Two commands: `make demo` shows the main job, `make test` passes the tests. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
+RUN := tests/lab/enter.sh $(VENV)/bin/python
+export PYTHONPATH := tests
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: demo test check lab-test bench faults lock clean
+
+demo: $(VENV)/ready .packages
+	@KEEP=$(KEEP) $(RUN) -m flow.demo
+
+test: check lab-test
+
+check: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check reconciler tests benchmarks
+	$(VENV)/bin/mypy reconciler
+	$(VENV)/bin/lint-imports --no-cache
+
+lab-test: $(VENV)/ready .packages
+	$(RUN) -m pytest $(ARGS)
+
+# Long runs, of which `make test` has a short sample each.
+bench: $(VENV)/ready .packages
+	$(RUN) -m benchmarks
+
+# An environment of our own from the lock file, made again when that changes.
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# System packages that the lab's hosts are made of: installed when we are root on Debian, listed otherwise.
+.PHONY: .packages
+.packages:
+	@tests/lab/packages.sh
+
+lock:
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) --all-extras pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .demo

@@ -71,9 +71,17 @@ put() {
     base64 -d >"$1.new~"
     chown "$3" "$1.new~"
     chmod "$2" "$1.new~"
-    [ ! -d "$1" ] || [ -L "$1" ] || { echo "$1 is a directory"; return 1; }
-    mv "$1.new~" "$1"
+    over "$1.new~" "$1"
     written "$1"
+}
+
+# over NEW PATH: a rename. mv would move into a directory, also into one at the end of a link; one that is not empty is
+# somebody's, and stays.
+over() {
+    if [ -d "$2" ]; then
+        if [ -L "$2" ]; then rm -f "$2"; else rmdir "$2"; fi
+    fi
+    mv -f "$1" "$2"
 }
 
 directory() {
@@ -85,8 +93,9 @@ directory() {
 
 link() {
     mkdir -p "${1%/*}"
-    ln -sfn "$2" "$1.new~"
-    mv -T "$1.new~" "$1"
+    rm -f "$1.new~"
+    ln -s "$2" "$1.new~"
+    over "$1.new~" "$1"
     written "$1"
 }
 

@@ -77,9 +77,9 @@ retain() {
 
 unretain() { rm -f "$1/retained"; }
 
-# machine UNIT start|restart|keep: properties set by hand are taken back.
+# machine UNIT start|restart|keep: what `systemctl set-property` and `systemctl edit` wrote is taken back.
 machine() {
-    for drop in /etc/systemd/system.control /run/systemd/system.control; do
+    for drop in /etc/systemd/system /run/systemd/system /etc/systemd/system.control /run/systemd/system.control; do
         [ ! -e "$drop/$1.d" ] || { rm -rf "$drop/$1.d"; : >"$WORK/reload"; }
     done
     reload_units "$1"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
+from reconciler.platforms.linux.machine import RESTARTING
 from reconciler.platforms.linux.paths import ETC, NETWORK, UNITS
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step
 
@@ -84,8 +85,8 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     yield from files_only(change, resource)
     differing = {attribute: was for attribute, was, _ in change.differences}
     verb = "keep"
-    if {"runs", "network"} & set(differing):
-        verb = "restart" if differing.get("runs") or differing.get("network") else "start"
+    if set(RESTARTING) & set(differing):
+        verb = "restart" if any(differing.get(attribute) for attribute in RESTARTING) else "start"
     yield Call("machine", (resource.undo, verb))
 
 

@@ -154,6 +154,10 @@ exec setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs -- {com
 """.encode()
 
 
+RESTARTING = ("runs", "network", "mounts")
+"""Attributes that only a restart mends."""
+
+
 def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
     """The running unit. `runs` names everything that only a restart can change; limits are not in it."""
     name = unit(jail.id)
@@ -162,9 +166,10 @@ def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
         File(f"{UNITS}/{name}", unit_text(jail, storage, runs)),
         File(f"{UNITS}/multi-user.target.wants/{name}", f"../{name}".encode(), kind="l"),
     )
-    state = {**file_state(*files), "runs": runs, "network": "its own", **limits(jail)}
+    state = {**file_state(*files), "runs": runs, "network": "its own", "mounts": "whole", "overrides": "none"}
+    state |= limits(jail)
     restart = f"restart of jail {jail.id}"
-    disrupts = {"runs": restart, "network": restart}
+    disrupts = dict.fromkeys(RESTARTING, restart)
     return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=name)
 
 

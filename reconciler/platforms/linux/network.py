@@ -75,7 +75,7 @@ def switch(part: Switch) -> Resource:
     mode = "routed" if part.routed else "bridged"
     file = File(f"{NETWORK}/10-{part.name}", line("switch", part.name, mode, part.uplink or "-", *part.addresses))
     gateway = (GATEWAY, GATEWAY4) if part.routed else ()
-    state = {"up": "yes", "addresses": words((*part.addresses, *gateway))}
+    state = {"up": "yes", "snooping": "no", "addresses": words((*part.addresses, *gateway))}
     if part.uplink:
         state["uplink"] = part.uplink
     return Resource(f"switch/1 {part.name}", "", {**file_state(file), **state}, (file,), f"switch {part.name}")
@@ -221,22 +221,42 @@ def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]
     link = seen.links.get(resource.name)
     if link is None:
         return
-    yield "up", yes("UP" in link["flags"])
+    yield "up", yes(is_up(link))
+    yield "snooping", yes(link.get("linkinfo", {}).get("info_data", {}).get("mcast_snooping", 0))
     yield "addresses", words(seen.addresses.get(resource.name, ()))
-    uplink = resource.state.get("uplink", "")
-    if uplink:
-        yield "uplink", uplink if seen.links.get(uplink, {}).get("master") == resource.name else "none"
+    if "uplink" in resource.state:
+        yield "uplink", joined(resource.state["uplink"], resource.name, seen)
+
+
+def joined(uplink: str, switch: str, seen: Seen) -> str:
+    link = seen.links.get(uplink)
+    if link is None or link.get("master") != switch:
+        return "none"
+    return uplink if is_up(link) else f"{uplink}, down"
+
+
+def refusals(resources: Iterable[Resource], seen: Seen) -> Iterator[str]:
+    """An interface with addresses of the host's own must not join a bridge: the host would be cut off."""
+    for resource in resources:
+        uplink = resource.state.get("uplink", "") if resource.type == "switch/1" else ""
+        carries = seen.addresses.get(uplink, ())
+        if uplink and carries:
+            yield (
+                f"{uplink} carries {', '.join(carries)}: joining it to {resource.name} would cut the host off. "
+                "Give the jails an interface of their own, or move the addresses to the bridge by hand first"
+            )
 
 
 def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     nic, _, bridge, announce = resource.undo.split("\x1f")
-    link, inside = seen.links.get(nic), seen.room(resource.name).get("eth0")
+    room = seen.room(resource.name)
+    link, inside = seen.links.get(nic), room.get("eth0")
     if link is None or inside is None:
         return
     wanted = resource.state["addresses"].split()
     yield "switch", link.get("master", "none")
     yield "isolated", yes(link.get("linkinfo", {}).get("info_slave_data", {}).get("isolated", False))
-    yield "up", yes("UP" in link["flags"] and "UP" in inside["flags"])
+    yield "up", yes(is_up(link) and is_up(inside) and is_up(room.get("lo", {})))
     yield "mac", inside["address"]
     yield "addresses", words(shown(inside))
     yield "routes", words(seen.room_routes(resource.name))
@@ -249,10 +269,14 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     for jail, nic in ((first, first_nic), (second, second_nic)):
         end = seen.room(jail).get(nic)
         if end is not None:
-            yield f"{jail} {nic}", end_state(end["address"], shown(end))
+            yield f"{jail} {nic}", end_state(end["address"], shown(end)) + ("" if is_up(end) else ", down")
 
 
-def yes(value: bool) -> str:
+def is_up(link: Mapping[str, Any]) -> bool:
+    return "UP" in link.get("flags", ())
+
+
+def yes(value: object) -> str:
     return "yes" if value else "no"
 
 

@@ -26,8 +26,12 @@ uplink() {
 switch() {
     in= bridge=$1 mode=$2 port=$3
     shift 3
+    [ -e "/sys/class/net/$bridge" ] || ip link add "$bridge" type bridge
     # no snooping: without a querier on the segment it would swallow neighbour solicitations
-    [ -e "/sys/class/net/$bridge" ] || ip link add "$bridge" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+    ip link set "$bridge" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+    # a MAC that was set stays; otherwise it is the lowest of the ports', and jails lose their gateway when that changes
+    [ "$(cat "/sys/class/net/$bridge/addr_assign_type")" = 3 ] ||
+        ip link set "$bridge" address "$(cat "/sys/class/net/$([ "$port" = - ] && echo "$bridge" || echo "$port")/address")"
     echo 0 >"/proc/sys/net/ipv6/conf/$bridge/accept_ra"
     ip link set "$bridge" up
     settle "$bridge" "$@"

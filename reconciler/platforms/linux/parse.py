@@ -86,7 +86,10 @@ def parse(output: bytes, manifest: Manifest) -> Observation:
         contents={path: b64decode(body).decode("utf-8", "replace") for path, _, body in lines.of("bad")},
         degraded=dict(degraded(manifest, lines)),
         hold=next((f"since {date}: {text.strip()}" for date, text in lines.of("hold")), ""),
-        refusals=tuple(f"the command {fields[0]} is missing on the host" for fields in lines.of("need")),
+        refusals=(
+            *(f"the command {fields[0]} is missing on the host" for fields in lines.of("need")),
+            *network.refusals(manifest.resources, lines.network),
+        ),
     )
 
 
@@ -164,15 +167,20 @@ def observed_jail(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
     yield "memory", unit.get("MemoryMax", "")
     yield "processes", unit.get("TasksMax", "")
     yield "cpu", percent(unit.get("CPUQuotaPerSecUSec", ""))
+    # systemd has drop-ins for all services as well, which are the administrator's
+    own = [path for path in unit.get("DropInPaths", "").split() if path.split("/")[-2] == f"{resource.undo}.d"]
+    yield "overrides", " ".join(own) or "none"
     pid = unit.get("MainPID", "0")
     theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
     if theirs:
         yield "runs", lines.pairs("runs").get(pid, "unknown")
         yield "network", "its own" if lines.inodes.get(f"/run/netns/{resource.name}") == theirs else "cut off"
+        yield "mounts", "lost" if pid in lines.pairs("lost") else "whole"
     elif restarting(unit) or pid != "0":
         # between two lives (it may have ended while we looked): systemd starts it again, as the unit it has loaded
         yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
         yield "network", "its own"
+        yield "mounts", "whole"
 
 
 def restarting(unit: Mapping[str, str]) -> bool:

@@ -4,7 +4,7 @@
 #   token SHA / own ENTRY        the inventory
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
-#   unit NAME PROPERTY=VALUE..., runs PID VALUE, inode PATH NUMBER
+#   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of it), inode PATH NUMBER
 #   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -19,7 +19,7 @@ token() {
 
 # how a tree looks; its seal is what it looked like when it had been unpacked
 looks() {
-    (cd "$1" && find . -printf '%P %y %m %s %T@ %l\n' | sort | sha256sum | cut -c 1-64)
+    (cd "$1" && find . -printf '%P %y %m %U:%G %s %T@ %l\n' | sort | sha256sum | cut -c 1-64)
 }
 
 dump() {
@@ -41,16 +41,18 @@ files() {
     xargs -d '\n' -r sh -c 'find "$@" -maxdepth 0 -printf "file\t%p\t%y\t%m\t%U:%G\t%l\n" 2>/dev/null' sh
 }
 
-# standard input: "SHA  PATH"; only those that differ are printed, with what is in them
+# standard input: "SHA  PATH"; only those that differ are printed, with what is in them. A pipe would never end.
 differing() {
-    sha256sum -c --quiet 2>/dev/null | sed -n 's/: FAILED$//p' | while read -r path; do
+    while read -r sha path; do
+        [ ! -f "$path" ] || printf '%s  %s\n' "$sha" "$path"
+    done | sha256sum -c --quiet 2>/dev/null | sed -n 's/: FAILED$//p' | while read -r path; do
         printf 'bad\t%s\t%s\t%s\n' "$path" "$(sha256sum <"$path" | cut -c 1-64)" "$(head -c 65536 "$path" | base64 -w 0)"
     done
 }
 
 # salted PATH SALT
 salted() {
-    [ ! -e "$1" ] || printf 'salted\t%s\t%s\n' "$1" "$({ printf %s "$2"; cat "$1"; } | sha256sum | cut -c 1-64)"
+    [ ! -f "$1" ] || printf 'salted\t%s\t%s\n' "$1" "$({ printf %s "$2"; cat "$1"; } | sha256sum | cut -c 1-64)"
 }
 
 net() {
@@ -73,14 +75,18 @@ rooms() {
 
 # standard input: units; their processes say what they were started as, whatever the files say now
 units() {
-    shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p MainPID -p Environment -p MemoryMax \
-        -p TasksMax -p CPUQuotaPerSecUSec -p NRestarts -p ExecMainStatus --)
+    shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p MainPID -p Environment -p DropInPaths \
+        -p MemoryMax -p TasksMax -p CPUQuotaPerSecUSec -p NRestarts -p ExecMainStatus --)
     printf '%s\n' "$shown" | awk 'BEGIN { RS = ""; FS = "\n"; OFS = "\t" } { $1 = $1; print "unit\t" $0 }'
     pids=$(printf '%s\n' "$shown" | sed -n 's/^MainPID=//p' | grep -vx 0)
     for pid in $pids; do
         printf '/proc/%s/environ\n' "$pid"
     done | xargs -r grep -zaHo '^RECONCILER_RUNS=.*' 2>/dev/null | tr '\0' '\n' |
         sed -n 's#^/proc/\([0-9]*\)/environ:RECONCILER_RUNS=#runs\t\1\t#p'
+    # what a jail has mounted may have been removed under it, and even made again: it does not see the new one
+    for pid in $pids; do
+        ! grep -q '^[^ ]* [^ ]* [^ ]* [^ ]*//deleted ' "/proc/$pid/mountinfo" 2>/dev/null || printf 'lost\t%s\t\n' "$pid"
+    done
     {
         printf '/proc/%s/ns/net\n' $pids
         find /run/netns -mindepth 1 -maxdepth 1 2>/dev/null

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
+from reconciler.kinds.documents import Named
 from reconciler.kinds.platform import guard
 from reconciler.model import Claim, Document, Fleet, HostSpec, Part, Problem, SecretFile, Site, Ssh, problem
+from reconciler.schemas import kind_of
 
 STORAGE = "/var/lib/reconciler"
 """The schema's default for a host's storage."""
@@ -93,11 +95,15 @@ def resolve(
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 
-def by_kind(folder: Folder) -> dict[str, dict[str, Document]]:
-    kinds: dict[str, dict[str, Document]] = {}
+def by_kind(folder: Folder) -> dict[str, Named]:
+    kinds: dict[str, Named] = {}
     for document in folder.documents:
         if isinstance(document, Document):
-            kinds.setdefault(document.kind, {})[document.name] = document
+            kinds.setdefault(document.kind, Named())[document.name] = document
+    for path in {p.path for p in folder.problems}:
+        kind, name = kind_of(path), path.rpartition("/")[2].removesuffix(".yaml")
+        if kind:
+            kinds.setdefault(kind, Named()).broken |= {name}
     return kinds
 
 
@@ -119,14 +125,14 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
 
 def expand_tenant(folder: Folder, staff: Staff) -> Iterator[Expansion]:
     kinds = by_kind(folder)
-    customer = kinds.get("Customer", {}).get(folder.customer)
+    customer = kinds.get("Customer", Named()).get(folder.customer)
     if customer is None:
         if not folder.problems:
             path = f"customers/{folder.customer}/customer.yaml"
             yield Expansion(problems=(problem(path, (), "the folder has no customer.yaml", "staff add it"),))
         return
     secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", {}), kinds.get("Site", {}), secrets, staff)
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff)
     for kind, expand_kind in TENANT.items():
         for document in kinds.get(kind, {}).values():
             yield expand_kind(document, staff, tenant)

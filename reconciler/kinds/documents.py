@@ -31,14 +31,20 @@ class Expansion:
     problems: tuple[Problem, ...] = ()
 
 
+class Named(dict[str, Document]):
+    """Documents of one kind by name. `broken`: names whose files are there, but have Problems of their own."""
+
+    broken: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Staff:
     """Staff's documents by kind and name."""
 
-    documents: Mapping[str, Mapping[str, Document]]
+    documents: Mapping[str, Named]
 
-    def named(self, kind: str) -> Mapping[str, Document]:
-        return self.documents.get(kind, {})
+    def named(self, kind: str) -> Named:
+        return self.documents.get(kind, Named())
 
     def find(self, kind: str, name: str) -> Document | None:
         return self.named(kind).get(name)
@@ -63,8 +69,7 @@ class Tenant:
     """One customer's documents."""
 
     customer: Document
-    jails: Mapping[str, Document]
-    sites: Mapping[str, Document]
+    jails: Named
     secrets: Mapping[str, SecretFile]
     staff: Staff = field(repr=False)
 
@@ -172,11 +177,18 @@ def place(document: Document, tenant: Tenant) -> Place | None:
     )
 
 
-def missing(document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object]) -> Problem:
-    """A reference to something that is not there, with the nearest right name or the list of them."""
+def missing(
+    document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object]
+) -> Iterator[Problem]:
+    """A reference to something that is not there, with the nearest right name or the list of them.
+
+    What is there but broken is no second Problem: one misspelt key in a blueprint would be told once a jail.
+    """
+    if isinstance(known, Named) and name in known.broken:
+        return
     guess = nearest(name, known)
     hint = f"did you mean {guess}?" if guess else f"there is {', '.join(sorted(known)[:12])}" if known else ""
-    return problem(document.path, pointer, f"there is no {what} {name}", hint)
+    yield problem(document.path, pointer, f"there is no {what} {name}", hint)
 
 
 def repeated(document: Document, pointer: Pointer, values: list[Any], what: str) -> Iterator[Problem]:

@@ -32,9 +32,11 @@ def expand(document: Document, staff: Staff) -> Expansion:
 def problems_of(document: Document, staff: Staff, location: Document | None) -> Iterator[Problem]:
     spec = document.spec
     if location is None:
-        yield missing(document, ("spec", "location"), "location", spec["location"], staff.named("Location"))
+        yield from missing(document, ("spec", "location"), "location", spec["location"], staff.named("Location"))
     if "policy" in spec and staff.find("FirewallPolicy", spec["policy"]) is None:
-        yield missing(document, ("spec", "policy"), "firewall policy", spec["policy"], staff.named("FirewallPolicy"))
+        yield from missing(
+            document, ("spec", "policy"), "firewall policy", spec["policy"], staff.named("FirewallPolicy")
+        )
     names = [switch["name"] for switch in spec["switches"]]
     yield from repeated(document, ("spec", "switches"), names, "this switch")
     if location:

@@ -61,17 +61,19 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
 def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator[Problem]:
     spec = document.spec
     if staff.find("Blueprint", spec["blueprint"]) is None:
-        yield missing(document, ("spec", "blueprint"), "blueprint", spec["blueprint"], staff.named("Blueprint"))
+        yield from missing(document, ("spec", "blueprint"), "blueprint", spec["blueprint"], staff.named("Blueprint"))
     host = staff.find("Host", spec["host"])
     if host is None:
-        yield missing(document, ("spec", "host"), "host", spec["host"], staff.named("Host"))
+        yield from missing(document, ("spec", "host"), "host", spec["host"], staff.named("Host"))
     elif "switch" in spec:
         switches = {switch["name"]: switch for switch in host.spec["switches"]}
         if spec["switch"] not in switches:
-            yield missing(document, ("spec", "switch"), f"switch on host {host.name} called", spec["switch"], switches)
+            yield from missing(
+                document, ("spec", "switch"), f"switch on host {host.name} called", spec["switch"], switches
+            )
     for index, name in enumerate(spec.get("secrets", ())):
         if name not in tenant.secrets:
-            yield missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets)
+            yield from missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets)
     if spec.get("secrets") and "recipient" not in tenant.customer.spec:
         message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
         yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")
@@ -102,7 +104,7 @@ def blueprint_problems(document: Document, blueprint: Document) -> Iterator[Prob
     for name, value in given.items():
         pointer = ("spec", "parameters", name)
         if name not in known:
-            yield missing(document, pointer, f"parameter of blueprint {blueprint.name} called", name, known)
+            yield from missing(document, pointer, f"parameter of blueprint {blueprint.name} called", name, known)
         elif not matches(known[name].get("pattern"), value):
             hint = f"{known[name]['description']} It has to match {known[name]['pattern']}"
             yield problem(document.path, pointer, f"{value!r} is no value for {name}", hint)
@@ -125,7 +127,7 @@ def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     for index, entry in enumerate(entries):
         for position, peer in enumerate(entry.get("from", ())):
             if "/" not in peer and peer not in tenant.jails:
-                yield missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
+                yield from missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
 
 
 def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
@@ -137,7 +139,7 @@ def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     for pointer, name in mentions:
         other = tenant.jails.get(name)
         if other is None:
-            yield missing(document, ("spec", *pointer), "jail", name, tenant.jails)
+            yield from missing(document, ("spec", *pointer), "jail", name, tenant.jails)
         elif name == document.name:
             yield problem(document.path, ("spec", *pointer), f"{name} is this jail itself", "")
         elif other.spec["host"] != document.spec["host"]:

@@ -22,4 +22,4 @@ def table_problems(document: Document) -> Iterator[Problem]:
         for index, rule in enumerate(document.spec.get(direction, ())):
             for position, name in enumerate(rule.get(side, ())):
                 if name not in tables:
-                    yield missing(document, ("spec", direction, index, side, position), "table", name, tables)
+                    yield from missing(document, ("spec", direction, index, side, position), "table", name, tables)

@@ -45,7 +45,7 @@ def backend_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         pointer = ("spec", "backends", index, "jail")
         jail = tenant.jails.get(backend["jail"])
         if jail is None:
-            yield missing(document, pointer, "jail", backend["jail"], tenant.jails)
+            yield from missing(document, pointer, "jail", backend["jail"], tenant.jails)
         elif not published(jail, backend.get("port", PORT)):
             message = f"jail {jail.name} does not publish port {backend.get('port', PORT)} to everybody"
             hint = f"add `- port: {backend.get('port', PORT)}` to publish in {jail.path}"

@@ -183,10 +183,10 @@ def restarting(made_of: list[Resource]) -> list[tuple[str, str]]:
 
 
 def limits(jail: Jail) -> dict[str, str]:
-    """As `systemctl show` prints them."""
+    """In the words of the documents; `parse` turns into them what `systemctl show` prints."""
     wanted = jail.limits
     return {
-        "memory": str(wanted.memory) if wanted.memory else "infinity",
+        "memory": f"{wanted.memory >> 20}Mi" if wanted.memory else "infinity",
         "processes": str(wanted.processes) if wanted.processes else "infinity",
         "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
     }
@@ -206,7 +206,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         f"Environment=RECONCILER_RUNS={runs}",
         f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
         *LIFE,
-        f"MemoryMax={limits(jail)['memory']}",
+        f"MemoryMax={jail.limits.memory or 'infinity'}",
         "MemorySwapMax=0",
         f"TasksMax={limits(jail)['processes']}",
         *([f"CPUQuota={jail.limits.cpu}%"] if jail.limits.cpu else ()),

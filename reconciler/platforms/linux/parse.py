@@ -164,7 +164,7 @@ def observed_jail(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
     unit = lines.units.get(resource.undo, {})
     if unit.get("LoadState") in {None, "not-found"}:
         return
-    yield "memory", unit.get("MemoryMax", "")
+    yield "memory", mebibytes(unit.get("MemoryMax", ""))
     yield "processes", unit.get("TasksMax", "")
     yield "cpu", percent(unit.get("CPUQuotaPerSecUSec", ""))
     # systemd has drop-ins for all services as well, which are the administrator's
@@ -192,6 +192,11 @@ def degraded(manifest: Manifest, lines: Lines) -> Iterator[tuple[str, str]]:
         unit = lines.units.get(resource.undo, {}) if resource.type == "jail/1" else {}
         if restarting(unit) and unit.get("SubState") == "auto-restart":
             yield resource.owner, f"its command keeps ending (exit status {unit.get('ExecMainStatus', '?')})"
+
+
+def mebibytes(size: str) -> str:
+    """Bytes → Mi; what is not a whole number of them was not written by us and stays as it is."""
+    return f"{int(size) >> 20}Mi" if size.isdigit() and int(size) % (1 << 20) == 0 else size
 
 
 SPANS = {"y": 31557600, "month": 2629800, "w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "us": 1e-6}

@@ -22,6 +22,8 @@ HISTORY = 100
 """How many commits back a good one is looked for."""
 
 Loaded = Document | SecretFile | tuple[Problem, ...]
+Files = dict[str, Loaded]
+"""By path, in the order of paths."""
 Placed = Mapping[str, str]
 """Jail's id → the host it was last seen on: a jail with data does not move by editing a field."""
 
@@ -29,7 +31,7 @@ Placed = Mapping[str, str]
 class History(Protocol):
     """What settling asks of a repository."""
 
-    def tree(self, commit: str, under: str = "") -> Tree: ...
+    def tree(self, commit: str, under: str = "", known: Tree | None = None) -> Tree: ...
 
     def history(self, commit: str, path: str = "", limit: int = 100) -> list[str]: ...
 
@@ -58,44 +60,51 @@ class Settled:
 
 @dataclass
 class Compiler:
-    """Compiles snapshots, and remembers what it can use again for the next one."""
+    """Compiles snapshots, and remembers of the last one what it can use again for the next."""
 
-    _loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
-    _groups: dict[str, dict[str, Entry]] = field(default_factory=dict)
-    _folders: dict[str, Folder] = field(default_factory=dict)
+    newest: Tree | None = None
+    """The last one that was settled: git is asked for what differs from it."""
+    _entries: Mapping[str, Entry] = field(default_factory=dict)
+    _files: dict[str, Files] = field(default_factory=lambda: {"": {}})
+    _folders: dict[str, Folder] = field(default_factory=lambda: {"": Folder("")})
     _resolved: Resolved | None = None
 
     def compile(
         self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), placed: Placed | None = None
     ) -> Compiled:
-        groups = grouped(snapshot.entries)
-        self._folders = {c: self._folder(c, g, snapshot) for c, g in groups.items()}
-        self._groups = groups
+        self._load(snapshot)
         self._resolved = resolve(self._folders.values(), self._resolved, frozen)
         found = dict(self._resolved.problems)
         for customer, moves in moved(self._resolved.fleet, placed or {}).items():
             found[customer] = (*found.get(customer, ()), *moves)
         return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()})
 
-    def _folder(self, customer: str, entries: dict[str, Entry], snapshot: Snapshot) -> Folder:
-        known = self._folders.get(customer)
-        if known is not None and entries == self._groups.get(customer) and all(e.sha for e in entries.values()):
-            return known
-        fresh = [path for path, e in entries.items() if not e.sha or (path, e.sha) not in self._loaded]
-        read = {path: loaded(path, content) for path, content in snapshot.read(fresh)}
-        self._loaded.update({(path, entries[path].sha): value for path, value in read.items() if entries[path].sha})
-        values = [read[path] if path in read else self._loaded[path, e.sha] for path, e in entries.items()]
-        documents = tuple(v for v in values if isinstance(v, Document | SecretFile))
-        return Folder(customer, documents, tuple(p for v in values if isinstance(v, tuple) for p in v))
+    def _load(self, snapshot: Snapshot) -> None:
+        """Reads the files that differ, all at once, and makes new Folders of those they lie in."""
+        gone, fresh = differences(self._entries, snapshot.entries)
+        touched = {c: dict(self._files.get(c, {})) for c in {customer_of(path) for path in (*gone, *fresh)}}
+        for path in gone:
+            del touched[customer_of(path)][path]
+        for path, content in snapshot.read(fresh):
+            touched[customer_of(path)][path] = loaded(path, content)
+        for customer, files in touched.items():
+            self._files[customer] = dict(sorted(files.items()))
+            self._folders[customer] = folder(customer, self._files[customer].values())
+            if customer and not files:
+                del self._files[customer], self._folders[customer]
+        self._entries = snapshot.entries
 
 
-def grouped(entries: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
-    """By customer; files that are nobody's documents are left out."""
-    groups: dict[str, dict[str, Entry]] = {"": {}}
-    for path, entry in entries.items():
-        if not ignored(path):
-            groups.setdefault(customer_of(path), {})[path] = entry
-    return groups
+def differences(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> tuple[list[str], list[str]]:
+    """Paths that are gone, and that are new or others now; those that are nobody's documents are left out."""
+    gone = [path for path in old if path not in new]
+    fresh = [path for path, entry in new.items() if not entry.sha or old.get(path) != entry]
+    return [path for path in gone if not ignored(path)], [path for path in fresh if not ignored(path)]
+
+
+def folder(customer: str, files: Iterable[Loaded]) -> Folder:
+    documents = tuple(file for file in files if isinstance(file, Document | SecretFile))
+    return Folder(customer, documents, tuple(p for file in files if isinstance(file, tuple) for p in file))
 
 
 def loaded(path: str, content: bytes | Unread) -> Loaded:
@@ -128,7 +137,8 @@ def moved(fleet: Fleet, placed: Placed) -> dict[str, list[Problem]]:
 
 def settle(repository: History, head: str, compiler: Compiler, placed: Placed | None = None) -> Settled:
     """The newest mixture of commits without a Problem."""
-    newest = compiler.compile(repository.tree(head), placed=placed)
+    compiler.newest = repository.tree(head, known=compiler.newest)
+    newest = compiler.compile(compiler.newest, placed=placed)
     if not newest.problems:
         return Settled(head, Revision({"": head}), newest.fleet)
     base = head if "" not in newest.problems else last_good_base(repository, head, compiler)
@@ -180,7 +190,7 @@ class Mixture:
         return None
 
     def compiled(self, mounts: Mapping[str, str | None]) -> Compiled:
-        tree = self.repository.tree(self.base)
+        tree = self.repository.tree(self.base, known=self.compiler.newest)
         entries = {p: e for p, e in tree.entries.items() if customer_of(p) not in mounts}
         for customer, commit in mounts.items():
             if commit:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -46,7 +47,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
     ordered, exchanged = by_claims(making)
     conflicts += tuple(exchanged)
-    first, last = removals(manifest, seen.inventory, given.today)
+    first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
     untouched = given.untouched | {conflict.owner for conflict in conflicts}
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
     refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
@@ -131,12 +132,17 @@ def spoken(difference: tuple[str, str, str], files: set[str]) -> str:
     """A file's state is digests: what differs in it is told by the diff, and nothing at all of a secret."""
     attribute, was, want = difference
     if attribute not in files:
-        return f"{attribute} {was or 'missing'} → {want}"
+        return f"{attribute} {short(was) or 'missing'} → {short(want)}"
     if not was:
         return f"{attribute} is missing"
     if was.rpartition(" ")[0] != want.rpartition(" ")[0]:
         return f"{attribute} is {was.rpartition(' ')[0]}, not {want.rpartition(' ')[0]}"
     return f"{attribute} differs"
+
+
+def short(value: str) -> str:
+    """Digests are told apart by their first digits."""
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24,}\b", r"\1", value)
 
 
 def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen: Observation) -> Iterator[str]:
@@ -177,7 +183,7 @@ def by_claims(changes: list[Change]) -> tuple[list[Change], list[Failure]]:
 
 def without_exchange(changes: list[Change], cycle: set[str]) -> tuple[list[Change], list[Failure]]:
     owners = sorted({c.owner for c in changes if c.key in cycle})
-    reason = f"{' and '.join(owners)} exchange addresses: do it in two commits, through a third address"
+    reason = f"{' and '.join(owners)} exchange addresses or interfaces: do it in two commits, through a third one"
     ordered, others = by_claims([c for c in changes if c.owner not in owners])
     return ordered, [*others, *(Failure(owner, "", reason) for owner in owners)]
 
@@ -188,21 +194,24 @@ def released(change: Change) -> frozenset[str]:
 
 
 def taken(change: Change) -> frozenset[str]:
-    wants = change.resource.claims if change.resource else frozenset()
-    return wants - (change.before.claims if change.before else frozenset())
+    """All that it wants: after a kill the inventory does not tell whether it has it already."""
+    return change.resource.claims if change.resource else frozenset()
 
 
 # ── removing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def removals(manifest: Manifest, inventory: Iterable[Owned], today: date) -> tuple[list[Change], list[Change]]:
-    """What goes with its jail comes first, so that its claims are free; what the host or a jail that stays no longer
-    needs comes last, when nothing uses it any more."""
+def removals(
+    manifest: Manifest, inventory: Iterable[Owned], today: date, wanted: frozenset[str]
+) -> tuple[list[Change], list[Change]]:
+    """What goes with its jail comes first, and what holds a claim that is wanted; what the host or a jail that stays no
+    longer needs comes last, when nothing uses it any more."""
     keys = {resource.key for resource in manifest.resources}
     owners = {resource.owner for resource in manifest.resources}
-    gone = [o for o in inventory if o.key not in keys and not o.retained]
-    changes = [removal(o, today) for o in sorted(gone, key=lambda o: o.position, reverse=True)]
-    return [c for c in changes if c.owner not in owners], [c for c in changes if c.owner in owners]
+    gone = [o for o in sorted(inventory, key=lambda o: -o.position) if o.key not in keys and not o.retained]
+    early = {o.key for o in gone if o.owner not in owners or o.claims & wanted}
+    changes = [removal(o, today) for o in gone]
+    return [c for c in changes if c.key in early], [c for c in changes if c.key not in early]
 
 
 def removal(owned: Owned, today: date) -> Change:
@@ -213,7 +222,7 @@ def removal(owned: Owned, today: date) -> Change:
         kept = replace(owned, retained=until)
         return Change("retain", owned.key, owned.owner, f"keep the data of {name} until {until}", before=kept)
     disrupts = f"jail {name} stops" if kind.startswith(JAIL) else ""
-    return Change("remove", owned.key, owned.owner, f"remove {noun} {name}", disrupts, before=owned)
+    return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
 
 
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
@@ -231,12 +240,20 @@ def guard_refusal(changes: Iterable[Change], seen: Observation, guard: Guard) ->
 
 
 def inventory(manifest: Manifest, seen: Observation, planned: Plan) -> tuple[Owned, ...]:
-    """What will be ours once the plan is under way: all that is, and all that is to be made."""
+    """What is ours while the plan is under way: all that is, and all that is to be made.
+
+    Where something changes, its entry goes on knowing what was there, and `steps.settled` replaces it when the change
+    is done: an apply that is killed in between must not forget which address or interface was to be given back.
+    """
     ours = {
-        r.key: Owned(r.key, r.owner, position, "", r.claims, r.undo)
-        for position, r in enumerate(manifest.resources)
-        if r.owner not in planned.untouched
+        resource.key: Owned(resource.key, resource.owner, position, "", resource.claims, resource.undo)
+        for position, resource in enumerate(manifest.resources)
+        if resource.owner not in planned.untouched
     }
-    kept = {c.key: c.before for c in planned.changes if c.action == "retain" and c.before}
-    entries = {o.key: o for o in seen.inventory} | ours | kept
+    under_way = {
+        change.key: replace(was, position=ours[change.key].position, claims=was.claims | ours[change.key].claims)
+        for change in planned.changes
+        if (was := change.before) and change.key in ours
+    }
+    entries = {owned.key: owned for owned in seen.inventory} | ours | under_way
     return tuple(sorted(entries.values(), key=lambda o: (o.position, o.key)))

@@ -41,7 +41,7 @@ def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
         for _ in range(ATTEMPTS):
             seen = wire.observe(manifest)
             planned = plan(manifest, seen, asked.given)
-            if not asked.apply or idle(planned, seen, asked):
+            if not asked.apply or idle(manifest, planned, seen, asked):
                 return left(report, planned, seen, asked)
             unfetched = deliver(planned, wire, stock)
             todo = without(planned, unfetched)
@@ -60,10 +60,12 @@ UNDECIDED = {
 }
 
 
-def idle(planned: Plan, seen: Observation, asked: Pass) -> bool:
-    """Nothing to do, or nothing that may be done."""
+def idle(manifest: Manifest, planned: Plan, seen: Observation, asked: Pass) -> bool:
+    """Nothing to do, or nothing that may be done. An inventory that says too little is something to do: one that was
+    lost and adopted again, or one that an apply did not live to bring up to date."""
+    settled = not planned.changes and inventory(manifest, seen, planned) == seen.inventory
     unasked = asked.digest not in ("", planned.digest)
-    return bool(not planned.changes or planned.refusal or seen.hold or seen.refusals or unasked)
+    return bool(settled or planned.refusal or seen.hold or seen.refusals or unasked)
 
 
 def left(report: Report, planned: Plan, seen: Observation, asked: Pass) -> Report:
@@ -104,7 +106,7 @@ def without(planned: Plan, unfetched: Iterable[Failure]) -> Plan:
     missing = {key.partition(" ")[2] for key in keys}
     waiting = {c.owner for c in planned.changes if c.owner and needs(c, missing)}
     changes = tuple(c for c in planned.changes if c.key not in keys and c.owner not in waiting)
-    return replace(planned, changes=changes)
+    return replace(planned, changes=changes, untouched=planned.untouched | waiting)
 
 
 def needs(change: Change, missing: set[str]) -> bool:

@@ -45,6 +45,12 @@ disown() {
     mv "$INVENTORY.new" "$INVENTORY"
 }
 
+# own KEY ENTRY: what was there before is gone, so its entry says only what is there now.
+own() {
+    KEY=$1 ENTRY=$2 awk -F '\t' '$2 == ENVIRON["KEY"] { print ENVIRON["ENTRY"]; next } 1' "$INVENTORY" >"$INVENTORY.new"
+    mv "$INVENTORY.new" "$INVENTORY"
+}
+
 # run NUMBER OWNER: a change that fails stops its owner; one of the host's own ("-") stops everything.
 run() {
     case $failed in *" $2 "* | *" - "*) printf 'skipped\t%s\n' "$1"; return ;; esac

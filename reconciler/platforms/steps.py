@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import assert_never
 
@@ -94,6 +94,14 @@ def parse_entry(line: str) -> Owned:
     return Owned(key, owner, int(position), retained, frozenset(claims.split()), undo)
 
 
+def settled(change: Change, during: Owned | None) -> Owned | None:
+    """The entry once the change is done; None when the thing is gone. `during` still knows what was there before."""
+    resource = change.resource
+    if resource is not None and during is not None:
+        return replace(during, retained="", claims=resource.claims, undo=resource.undo)
+    return change.before if change.action == "retain" else None
+
+
 # ── the script ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -105,11 +113,12 @@ def script(
     probe: str,
 ) -> str:
     """The whole apply. `token` names the inventory that the plan was made against, `inventory` is the grown one."""
+    entries = {owned.key: owned for owned in inventory}
     lines = [REMOVE_ITSELF, prelude, APPLY, "observe() {", probe, "}", f"begin {quote(token)} <<'END'"]
-    lines += [entry(owned) for owned in inventory]
+    lines += [entry(owned) for owned in entries.values()]
     lines.append("END")
     for number, (change, steps) in enumerate(changes):
-        lines += change_lines(number, change, steps)
+        lines += change_lines(number, change, steps, entries.get(change.key))
     lines += ["finish", COMPLETE, ""]
     return "\n".join(lines)
 
@@ -119,14 +128,18 @@ def observation(prelude: str, probe: str) -> str:
     return "\n".join([REMOVE_ITSELF, prelude, probe, COMPLETE, ""])
 
 
-def change_lines(number: int, change: Change, steps: tuple[Step, ...]) -> Iterator[str]:
+def change_lines(number: int, change: Change, steps: tuple[Step, ...], during: Owned | None) -> Iterator[str]:
     """Each step is followed by `step`, which does nothing: tests that kill an apply at each step redefine it."""
+    after = settled(change, during)
     yield f"change_{number}() {{"
     for step in steps:
         yield render(step)
         yield "step"
-    if change.action == "remove":
+    if after is None:
         yield f"disown {quote(change.key)}"
+        yield "step"
+    elif after != during:
+        yield f"own {quote(change.key)} {quote(entry(after))}"
         yield "step"
     yield "}"
     yield f"run {number} {quote(change.owner or '-')}"

@@ -17,10 +17,10 @@ LOOK = r"""
 for room in '' $(ls /run/netns); do
     in=${room:+-n $room}
     echo "== $room"
-    ip $in -br addr show scope global | sed 's/@[^ ]*//; s/ \+/ /g' | sort
-    [ -z "$room" ] || ip $in -br link show | sed 's/@[^ ]*//; s/ \+/ /g' | sort
+    ip $in -br addr show scope global | sed 's/@[^ ]*//; s/UNKNOWN/UP/; s/ \+/ /g' | sort
+    [ -z "$room" ] || ip $in -br link show | sed 's/@[^ ]*//; s/UNKNOWN/UP/; s/ \+/ /g' | sort
     ip $in -d -o link show | sed 's/^[0-9]*: //; s/@[^ ]*//' |
-        awk '{ print $1; for (i = 2; i < NF; i++) if ($i ~ /^(master|isolated|state)$/) print $1, $i, $(i + 1) }' |
+        awk '{ print $1; for (i = 2; i < NF; i++) if ($i ~ /^(master|isolated)$/) print $1, $i, $(i + 1) }' |
         sort
     ip $in -6 route show table main | grep -v 'proto kernel' | sort
     ip $in -4 route show table main | grep -v 'proto kernel' | sort
@@ -28,7 +28,7 @@ for room in '' $(ls /run/netns); do
 done
 nft -s list ruleset
 find /etc/reconciler /etc/systemd/system /etc/sysctl.d /etc/modules-load.d /var/lib/reconciler -mindepth 1 \
-    \( -path '*/data' -o -path '*/config' -o -name inventory -o -name incoming -o -name '*.seal' -o -name '*.stamp' \) -prune \
+    \( -path '*/data' -o -path '*/config' -o -name inventory -o -name incoming -o -name '*.seal' -o -name '*.stamp' -o -name '.#root.lck' \) -prune \
     -o -printf '%p %y %m %U:%G %l\n' | sort
 find /etc/reconciler /etc/systemd/system -type f -exec sha256sum {} + | sort
 sysctl net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.proxy_ndp

@@ -205,6 +205,8 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         "Type=notify",
         f"Environment=RECONCILER_RUNS={runs}",
         f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
+        # a machine that was killed with its supervisor is still known to machined, and cannot start again
+        f"ExecStopPost=-/bin/sh -c {escape(f'busctl call {MACHINED} UnregisterMachine s {quote(jail.id)} 2>/dev/null')}",
         *LIFE,
         f"MemoryMax={jail.limits.memory or 'infinity'}",
         "MemorySwapMax=0",
@@ -216,6 +218,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+MACHINED = "org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager"
 LIFE = (
     "Slice=machine.slice",
     "Delegate=yes",

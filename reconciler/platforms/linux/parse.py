@@ -111,6 +111,9 @@ def file_states(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]:
             yield file.path, described(file, found, lines)
 
 
+SPECIAL = {"p": "pipe", "s": "socket", "b": "device", "c": "device"}
+
+
 def described(file: File, found: list[str], lines: Lines) -> str:
     """In the words of `paths.described`."""
     kind, mode, owner, target = found
@@ -119,6 +122,8 @@ def described(file: File, found: list[str], lines: Lines) -> str:
     access = f"{int(mode, 8):04o} {owner}"
     if kind == "d":
         return f"directory {access}"
+    if kind != "f":
+        return f"{SPECIAL.get(kind, 'something else')} {access}"
     if isinstance(file.content, Secret):
         return f"{access} {lines.salted.get(file.path, '')}"
     return f"{access} {lines.differing.get(file.path) or file_digest(file)}"

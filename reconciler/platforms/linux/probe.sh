@@ -85,7 +85,11 @@ units() {
         sed -n 's#^/proc/\([0-9]*\)/environ:RECONCILER_RUNS=#runs\t\1\t#p'
     # what a jail has mounted may have been removed under it, and even made again: it does not see the new one
     for pid in $pids; do
-        ! grep -q '^[^ ]* [^ ]* [^ ]* [^ ]*//deleted ' "/proc/$pid/mountinfo" 2>/dev/null || printf 'lost\t%s\t\n' "$pid"
+        for leader in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+            ! cut -d ' ' -f 4 "/proc/$leader/mountinfo" 2>/dev/null |
+                grep -qE '/(trees/[^/]+|jails/[^/]+/(root|config|secrets|data/[^/]+))//deleted$' ||
+                printf 'lost\t%s\t\n' "$pid"
+        done
     done
     {
         printf '/proc/%s/ns/net\n' $pids

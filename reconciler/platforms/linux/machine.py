@@ -205,6 +205,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         "Type=notify",
         f"Environment=RECONCILER_RUNS={runs}",
         f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
+        f"ExecStop=-/bin/sh -c {escape(STOP)}",
         # a machine that was killed with its supervisor is still known to machined, and cannot start again
         f"ExecStopPost=-/bin/sh -c {escape(f'busctl call {MACHINED} UnregisterMachine s {quote(jail.id)} 2>/dev/null')}",
         *LIFE,
@@ -218,6 +219,12 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+# nspawn kills the command at once; so it is asked to end first, as PID 2 of its jail. TimeoutStopSec= ends the waiting.
+STOP = (
+    "for leader in $(cat /proc/$MAINPID/task/$MAINPID/children); do"
+    " kill $(cat /proc/$leader/task/$leader/children) && while kill -0 $MAINPID; do sleep 0.05; done; "
+    "done 2>/dev/null"
+)
 MACHINED = "org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager"
 LIFE = (
     "Slice=machine.slice",

@@ -63,33 +63,42 @@ def ruleset(spec: HostSpec) -> bytes:
     rules = [part for part in spec.parts if isinstance(part, Rule)]
     walls = {part.direction for part in spec.parts if isinstance(part, Wall)}
     jails = sorted(spec.jails, key=lambda jail: jail.id)
-    lines = [HEAD, *inet_table(switches, jails, rules, walls), *bridge_table(jails)]
+    lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(jails)]
     return ("\n".join(lines) + "\n").encode()
 
 
 # ── layer 3 ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inet_table(switches: list[Switch], jails: list[Jail], rules: list[Rule], walls: Collection[str]) -> Iterator[str]:
+def inet_table(
+    spec: HostSpec, switches: list[Switch], jails: list[Jail], rules: list[Rule], walls: Collection[str]
+) -> Iterator[str]:
     """A jail's packets pass its `out` chain, then the receiver's `in` chain; what nothing accepts is dropped."""
-    names = ", ".join(f'"{switch.name}"' for switch in switches)
+    names = quoted(switch.name for switch in switches)
+    routed = [switch.name for switch in switches if switch.routed]
     by_subject: dict[tuple[str, str], list[Rule]] = {}
     for rule in rules:
         by_subject.setdefault((rule.subject, rule.direction), []).append(rule)
     yield "table inet reconciler {"
-    yield from host_chains(names, by_subject, walls)
+    yield from input_chain(routed, jails, by_subject, "in" in walls)
+    if "out" in walls:
+        yield from output_chain(by_subject, spec.ssh.port)
     yield "  chain forward {"
     yield "    type filter hook forward priority filter; policy accept;"
     yield f"    iifname {{ {names} }} jump jails"
     yield f"    oifname {{ {names} }} jump jails"
     yield "  }"
     yield "  chain jails {"
+    # the host routes to them, so their addresses come from nowhere else
+    yield from sources([j for j in jails if j.nic.switch in routed], f"iifname != {{ {quoted(routed)} }}", "drop")
     yield ICMP
-    if any(not switch.routed for switch in switches):
+    if len(routed) < len(switches):
         yield f"    {NEIGHBOURS} accept"
+        yield f"    {LISTENERS} accept"
     yield from dispatch("saddr", "out", jails)
     yield from dispatch("daddr", "in", jails)
-    yield from members(jails)
+    # whose packet came back from its `out` chain may leave, and goes to nobody here
+    yield from sources(jails, "", "accept")
     yield "    drop"
     yield "  }"
     for jail in jails:
@@ -97,51 +106,73 @@ def inet_table(switches: list[Switch], jails: list[Jail], rules: list[Rule], wal
     yield "}"
 
 
-def host_chains(names: str, rules: dict[tuple[str, str], list[Rule]], walls: Collection[str]) -> Iterator[str]:
+def input_chain(
+    routed: list[str], jails: list[Jail], rules: dict[tuple[str, str], list[Rule]], walled: bool
+) -> Iterator[str]:
     """Jails reach nothing on their host but its ICMPv6; others what the policy says, or everything without one."""
     yield "  chain input {"
     yield "    type filter hook input priority filter; policy accept;"
     yield '    iifname "lo" accept'
+    if jails:
+        # frames to 01:80:c2:00:00:0X are taken from a port past its bridge and its rules (kernel, br_handle_frame)
+        yield f"    iifname {{ {quoted(jail.nic.host_side for jail in jails)} }} drop"
     yield ICMP
     yield f"    {NEIGHBOURS} accept"
-    yield f"    iifname {{ {names} }} drop"
+    if routed:
+        yield f"    iifname {{ {quoted(routed)} }} drop"
+    # a bridged switch may be the host's own way to the segment as well: only the jails on it are kept out
+    yield from sources([jail for jail in jails if jail.nic.switch not in routed], "", "drop", with_link_local=True)
     for rule in rules.get(("", "in"), ()):
         yield from rule_lines(rule, "saddr", "accept")
-    if "in" in walls:
+    if walled:
         yield f"    {LISTENERS} accept"
         yield "    drop"
     yield "  }"
-    if "out" in walls:
-        yield "  chain output {"
-        yield "    type filter hook output priority filter; policy accept;"
-        yield '    oifname "lo" accept'
-        yield ICMP
-        yield "    meta l4proto icmpv6 accept"
-        for rule in rules.get(("", "out"), ()):
-            yield from rule_lines(rule, "daddr", "accept")
-        yield "    drop"
-        yield "  }"
+
+
+def output_chain(rules: dict[tuple[str, str], list[Rule]], ssh: int) -> Iterator[str]:
+    yield "  chain output {"
+    yield "    type filter hook output priority filter; policy accept;"
+    yield '    oifname "lo" accept'
+    # also for connections that are older than connection tracking: the one that brings the first rules is such a one
+    yield f"    tcp sport {ssh} accept"
+    yield ICMP
+    yield "    meta l4proto icmpv6 accept"
+    for rule in rules.get(("", "out"), ()):
+        yield from rule_lines(rule, "daddr", "accept")
+    yield "    drop"
+    yield "  }"
 
 
 def dispatch(field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
     """By a map: one look-up, however many jails there are."""
     for family, colon in (("ip6", True), ("ip", False)):
         targets = [
-            f"{address.partition('/')[0]} : jump {chain(direction, jail)}"
+            f"{address} : jump {chain(direction, jail)}"
             for jail in jails
-            for address in jail.nic.addresses
+            for address in addresses(jail)
             if (":" in address) == colon
         ]
         if targets:
             yield f"    {family} {field} vmap {{ {', '.join(targets)} }}"
 
 
-def members(jails: list[Jail]) -> Iterator[str]:
-    """Whose packet came back from its `out` chain may leave, and goes to nobody here."""
+def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: bool = False) -> Iterator[str]:
+    """One line a family for all packets from these jails' addresses."""
+    own = [address for jail in jails for address in addresses(jail)]
+    own += [link_local(jail.nic.mac) for jail in jails if with_link_local]
     for family, colon in (("ip6", True), ("ip", False)):
-        own = [a.partition("/")[0] for jail in jails for a in jail.nic.addresses if (":" in a) == colon]
-        if own:
-            yield f"    {family} saddr {{ {', '.join(own)} }} accept"
+        listed = [address for address in own if (":" in address) == colon]
+        if listed:
+            yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
+
+
+def addresses(jail: Jail) -> list[str]:
+    return [address.partition("/")[0] for address in jail.nic.addresses]
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]]) -> Iterator[str]:
@@ -187,37 +218,76 @@ def text(label: str) -> str:
 # ── layer 2 ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+SENT = """\
+  chain sent {
+    ip6 nexthdr { tcp, udp } accept
+    ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
+    ip6 nexthdr icmpv6 icmpv6 type { echo-request, echo-reply } accept
+    ip6 nexthdr ipv6-frag frag nexthdr { tcp, udp } accept
+    drop
+  }"""
+"""What a jail sends from an address of its own, without neighbour discovery: no other header comes first, so that
+nothing hides behind one (RFC 7113). ICMPv6 comes in one piece: a fragment of it may be half a redirect (RFC 6980)."""
+
+
 def bridge_table(jails: list[Jail]) -> Iterator[str]:
     """A port sends only its own MAC and addresses, speaks for no other address, and never as a router."""
+    ports = quoted(jail.nic.host_side for jail in jails)
     yield "table bridge reconciler {"
     yield "  chain prerouting {"
     yield "    type filter hook prerouting priority -300; policy accept;"
-    ports = [f'"{jail.nic.host_side}" : goto {chain("port", jail)}' for jail in jails]
-    if ports:
-        yield f"    iifname vmap {{ {', '.join(ports)} }}"
+    if jails:
+        targets = ", ".join(f'"{jail.nic.host_side}" : goto {chain("port", jail)}' for jail in jails)
+        yield f"    iifname vmap {{ {targets} }}"
     yield "  }"
+    if jails:
+        # br_netfilter shows the rules of layer 3 no frame with a tag, and a jail takes a VLAN 0 for none at all
+        yield "  chain forward {"
+        yield "    type filter hook forward priority -300; policy accept;"
+        yield f"    oifname {{ {ports} }} ether type != {{ ip6, ip, arp }} drop"
+        yield "  }"
+        yield SENT
     for jail in jails:
         yield from port_chain(jail)
     yield "}"
 
 
 def port_chain(jail: Jail) -> Iterator[str]:
-    six = [a.partition("/")[0] for a in jail.nic.addresses if ":" in a]
-    four = [a.partition("/")[0] for a in jail.nic.addresses if ":" not in a]
-    own = ", ".join([*six, link_local(jail.nic.mac)])
-    targets = ", ".join(f"0x{int(IPv6Address(a)):032x}" for a in (*six, link_local(jail.nic.mac)))
+    """Everything is listed that may pass. An `ether type` of a tagged frame is the tag's."""
+    mac = jail.nic.mac
+    own = [address for address in addresses(jail) if ":" in address] + [link_local(mac)]
+    four = ", ".join(address for address in addresses(jail) if ":" not in address)
+    six = ", ".join(own)
     yield f"  chain {chain('port', jail)} {{"
-    yield f"    ether saddr != {jail.nic.mac} drop"
-    yield "    icmpv6 type { nd-router-advert, nd-redirect } drop"
-    # the target of an advertisement: whose address the sender says it has (RFC 4861, 4.4)
-    yield f"    icmpv6 type nd-neighbor-advert @th,64,128 != {{ {targets} }} drop"
-    yield f"    ip6 saddr {{ {own} }} accept"
-    yield "    ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept"
+    yield f"    ether saddr != {mac} drop"
     if four:
-        yield f"    arp saddr ip {{ {', '.join(four)} }} accept"
-        yield f"    ip saddr {{ {', '.join(four)} }} accept"
+        says = f"arp operation {{ request, reply }} arp saddr ether {mac} arp saddr ip {{ {four} }}"
+        yield f"    ether type arp {says} accept"
+        yield f"    ether type ip ip saddr {{ {four} }} accept"
+    yield "    ether type != ip6 drop"
+    yield from discovery(mac, own)
+    yield f"    ip6 saddr {{ {six} }} goto sent"
     yield "    drop"
     yield "  }"
+
+
+def discovery(mac: str, own: list[str]) -> Iterator[str]:
+    """Solicitations and advertisements (RFC 4861, 4.3 and 4.4), with at most one option: the sender's own MAC."""
+    targets = ", ".join(f"0x{int(IPv6Address(address)):032x}" for address in own)
+    six = ", ".join(own)
+    hardware = mac.replace(":", "")
+    message = "ip6 nexthdr icmpv6 icmpv6 type"
+    for kind, option in (("nd-neighbor-solicit", f"0x0101{hardware}"), ("nd-neighbor-advert", f"0x0201{hardware}")):
+        # whose address the sender says it has
+        check = f"@th,64,128 {{ {targets} }} @th,32,1 0 " if kind == "nd-neighbor-advert" else ""
+        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 24 accept"
+        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 32 @th,192,64 {option} accept"
+        yield f"    {message} {kind} ip6 saddr != :: drop"
+    # duplicate address detection; with a nonce (RFC 7527)
+    yield f"    {message} nd-neighbor-solicit ip6 saddr :: @th,64,128 {{ {targets} }} ip6 length {{ 24, 32 }} accept"
+    # switches of a segment that look for listeners; behind a router alert (RFC 3810, 5)
+    reports = "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report }"
+    yield f"    ip6 nexthdr hopopt {reports} ip6 saddr {{ ::, {link_local(mac)} }} accept"
 
 
 def link_local(mac: str) -> str:

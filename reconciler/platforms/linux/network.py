@@ -142,7 +142,7 @@ class Seen:
     """The answers of `ip -j`, parsed when somebody asks."""
 
     def __init__(self, host: Mapping[str, str], rooms: Mapping[str, Mapping[str, str]]) -> None:
-        """`host`: links, addresses, routes6, routes4, neighbours → JSON; `rooms`: netns → addresses, routes → JSON."""
+        """`host`: links, addresses, routes and neighbours 6 and 4 → JSON; `rooms`: netns → addresses, routes → JSON."""
         self.host, self.rooms = host, rooms
 
     def table(self, name: str) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ class Seen:
     @cached_property
     def announced(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for neighbour in self.table("neighbours"):
+        for neighbour in self.table("neighbours6") + self.table("neighbours4"):
             found.setdefault(neighbour["dev"], set()).add(neighbour["dst"])
         return found
 

@@ -51,9 +51,11 @@ no_switch() {
 room() {
     ip netns list | grep -q "^$1\( \|\$\)" || { rm -f "/run/netns/$1"; ip netns add "$1"; }
     ip -n "$1" link set lo up
-    # a port below 1024 belongs to whoever runs in the jail; ping without raw sockets
+    # a port below 1024 belongs to whoever runs in the jail; ping without raw sockets; and no short cuts from jail to
+    # jail, as a router suggests them: ports are isolated
     ip netns exec "$1" sh -c 'cd /proc/sys/net && echo 0 >ipv4/ip_unprivileged_port_start &&
-        echo "0 2147483647" >ipv4/ping_group_range && echo 0 >ipv6/conf/all/accept_ra && echo 0 >ipv6/conf/default/accept_ra'
+        echo "0 2147483647" >ipv4/ping_group_range && echo 0 >ipv6/conf/all/accept_ra && echo 0 >ipv6/conf/default/accept_ra &&
+        for way in all default; do echo 0 >ipv6/conf/$way/accept_redirects && echo 0 >ipv4/conf/$way/accept_redirects; done'
 }
 
 # port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS"
@@ -65,8 +67,15 @@ port() {
         ip -n "$jail" link del eth0 2>/dev/null || :
         ip link add "$nic" type veth peer name eth0 netns "$jail" address "$mac"
     fi
-    ip link set "$nic" master "$bridge" up
-    bridge link set dev "$nic" isolated on
+    # the host itself neither speaks nor listens on a port: the bridge does
+    echo 1 >"/proc/sys/net/ipv6/conf/$nic/disable_ipv6"
+    ip link set "$nic" master "$bridge" arp off up
+    # the bridge knows the one MAC behind a port, and believes no frame about it; nobody sees what is for others
+    bridge link set dev "$nic" isolated on learning off flood off
+    for have in $(bridge fdb show brport "$nic" | awk '/ static$/ && !/ vlan / {print $1}'); do
+        [ "$have" = "$mac" ] || bridge fdb del "$have" dev "$nic" master
+    done
+    bridge fdb replace "$mac" dev "$nic" master static
     ip -n "$jail" link set eth0 address "$mac" up
     in="-n $jail"
     settle eth0 $addresses

@@ -60,7 +60,8 @@ net() {
     printf 'net\taddresses\t%s\n' "$(ip -j addr show)"
     printf 'net\troutes6\t%s\n' "$(ip -j -6 route show)"
     printf 'net\troutes4\t%s\n' "$(ip -j -4 route show)"
-    printf 'net\tneighbours\t%s\n' "$(ip -j -6 neigh show proxy)"
+    printf 'net\tneighbours6\t%s\n' "$(ip -j -6 neigh show proxy)"
+    printf 'net\tneighbours4\t%s\n' "$(ip -j -4 neigh show proxy)"
 }
 
 # standard input: names of network namespaces

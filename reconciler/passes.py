@@ -20,7 +20,7 @@ from reconciler.age import Identities, opened
 from reconciler.config import Config
 from reconciler.fetch import FetchFailure, fetch, normalise
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
-from reconciler.plan import Circumstances
+from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote
@@ -65,6 +65,7 @@ class Station:
     def settle(self) -> Settled:
         """Fetches; what is in force now. The same commit gives the same answer without asking again."""
         head = self.mirror.fetch()
+        self._files = None
         if self._settled is None or self._settled.head != head:
             self._settled = settle(self.mirror, head, self._compiler, status.placed(self.files()))
         return self._settled
@@ -123,18 +124,15 @@ class Station:
 
     def publish(self, settled: Settled, reports: Mapping[str, Report]) -> str | None:
         """Writes what changed; the commit, or None when nothing did. After a GitFailure the next one includes it."""
-        if settled.fleet is None:
-            reports = {}
-        fleet = settled.fleet or Fleet({})
         standing = status.Standing(
-            self.config.status.instance, settled.head, settled.revision, fleet, settled.problems, reports
+            self.config.status.instance, settled.head, settled.revision, settled.fleet, settled.problems, reports
         )
         changed = status.files(standing, self.files())
-        if not changed:
-            return None
+        plans = {digest(name, report.done) for name, report in reports.items() if report.done}
         files = {path: data for path, data in {**self.files(), **changed}.items() if data is not None}
         self._files = None
-        commit = self.mirror.publish(changed, status.message(standing, changed))
+        # also when nothing changed: a commit that the remote did not take may still wait
+        commit = self.mirror.publish(changed, status.message(standing, changed, plans))
         self._files = files
         return commit
 

@@ -13,7 +13,12 @@ COMMENT = 60_000
 
 
 def text(reports: Iterable[Report]) -> str:
-    return "\n".join(line for report in reports for line in report_lines(report)) + "\n"
+    return "".join(f"{printable(line)}\n" for report in reports for line in report_lines(report))
+
+
+def printable(words: str) -> str:
+    """One line, and nothing in it that a terminal or a CI service would take for a command."""
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in words)
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -47,7 +52,8 @@ def summary(report: Report) -> str:
     if report.refusal:
         return f"refused: {report.refusal}"
     if report.failures or report.conflicts:
-        return f"{len(report.failures) + len(report.conflicts)} failed, {len(report.done)} done"
+        failed = f"{len(report.failures) + len(report.conflicts)} failed"
+        return f"{failed}, {len(report.done)} done" if report.done else failed
     if report.pending:
         return f"{len(report.pending)} changes pending"
     return f"{len(report.done)} changes done" if report.done else "as it should be"
@@ -63,6 +69,9 @@ def report_value(report: Report) -> dict[str, object]:
         "summary": summary(report),
         "ready": report.ready,
         "plan": report.plan,
+        "unreachable": report.unreachable,
+        "hold": report.hold,
+        "refusal": report.refusal,
         "done": [change_value(change) for change in report.done],
         "pending": [change_value(change) for change in report.pending],
         "failures": [{"owner": f.owner, "reason": f.reason} for f in (*report.conflicts, *report.failures)],
@@ -76,28 +85,42 @@ def change_value(change: Change) -> dict[str, str]:
 
 
 def markdown(reports: Iterable[Report]) -> str:
-    whole = "\n".join(line for report in reports for line in markdown_lines(report)) + "\n"
-    return whole if len(whole) <= COMMENT else whole[:COMMENT] + "\n```\n\n… and more: run `reconciler plan`.\n"
+    """Too long for a comment: first without the files, then cut at the end of a line."""
+    reports = list(reports)
+    whole = joined(reports, files=True)
+    if len(whole) <= COMMENT:
+        return whole
+    short = joined(reports, files=False)
+    return short[: short.rfind("\n", 0, COMMENT) + 1] + "\n… and more: run `reconciler plan`.\n"
 
 
-def markdown_lines(report: Report) -> Iterator[str]:
-    yield f"### Host {report.host}: {summary(report)}\n"
+def joined(reports: Iterable[Report], files: bool) -> str:
+    return "".join(f"{line}\n" for report in reports for line in markdown_lines(report, files))
+
+
+def markdown_lines(report: Report, files: bool) -> Iterator[str]:
+    yield f"### Host {report.host}: {escaped(summary(report))}\n"
     for change in report.pending:
-        disrupts = f" (**disrupts: {change.disrupts}**)" if change.disrupts else ""
+        disrupts = f" (**disrupts: {escaped(change.disrupts)}**)" if change.disrupts else ""
         yield f"- `{SIGNS[change.action]}` {escaped(change.words)}{disrupts}"
     for failure in (*report.conflicts, *report.failures):
         yield f"- ⚠ {failure.owner or report.host}: {escaped(failure.reason)}"
     diffs = "".join(change.diff for change in report.pending)
-    if diffs:
+    if diffs and files:
         fence = "`" * max(3, longest_run(diffs) + 1)
         yield f"\n<details><summary>Files</summary>\n\n{fence}diff\n{diffs.rstrip()}\n{fence}\n</details>"
     if report.plan:
-        yield f"\nPlan `{report.plan}`"
+        yield f"\nPlan `{report.plan}`\n"
+
+
+NO_LINK = {"@": "@&#8203;", "#": "#&#8203;"}
+"""Forges look for mentions after Markdown is done, so a backslash does not help (cmark-gfm issue 181)."""
 
 
 def escaped(words: str) -> str:
     """No markup of a customer's: what could be a tag, a link, a mention or the end of a table's cell is taken apart."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#@!" else c for c in words).replace("\n", " ")
+    plain = "".join(c if c.isprintable() else " " for c in words)
+    return "".join(NO_LINK.get(c, f"\\{c}" if c in "\\`*_{}[]<>|!&~" else c) for c in plain)
 
 
 def longest_run(value: str) -> int:

@@ -15,13 +15,13 @@ def text(problems: Iterable[Problem]) -> str:
 
 def line(problem: Problem) -> str:
     """`path:line:column: message`, and how to mend it on a line of its own."""
-    hint = f"\n    {problem.hint}" if problem.hint else ""
-    return f"{shown(problem.path)}:{max(problem.line, 1)}:{max(problem.column, 1)}: {problem.message}{hint}"
+    hint = f"\n    {shown(problem.hint)}" if problem.hint else ""
+    return f"{shown(problem.path)}:{max(problem.line, 1)}:{max(problem.column, 1)}: {shown(problem.message)}{hint}"
 
 
-def shown(path: str) -> str:
-    """A path as one printable word on one line, whatever bytes git has in it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
+def shown(words: str) -> str:
+    """Printable and on one line, whatever bytes git has in a path."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
 def as_json(problems: Iterable[Problem]) -> str:
@@ -39,11 +39,8 @@ def github(problems: Iterable[Problem]) -> str:
 
 
 def escaped(value: str, more: str = "") -> str:
-    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + more else c for c in shown_lines(value))
-
-
-def shown_lines(value: str) -> str:
-    return value.encode("utf-8", "backslashreplace").decode()
+    encodable = value.encode("utf-8", "backslashreplace").decode()
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" + more else c for c in encodable)
 
 
 FORMATS: Mapping[str, Callable[[Iterable[Problem]], str]] = {"text": text, "json": as_json, "github": github}

@@ -2,14 +2,14 @@
 
 In: what is in force (revision, fleet, problems), the Reports there are, and the files as they stand. Out: path →
 bytes, None to remove. A file changes only when what it says changes: a revision is the one that last changed the
-thing, never the one that was looked at last. Hosts without a Report (not passed yet since the start) keep their
-files.
+thing, never the one that was looked at last. What there is no news of keeps its files: hosts without a Report (not
+passed yet since the start), jails that are to be removed and still run, everything when no good commit is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ryaml
@@ -30,7 +30,8 @@ class Standing:
     instance: str
     head: str
     revision: Revision
-    fleet: Fleet
+    fleet: Fleet | None
+    """None: no good commit is known, and everything is left as it is."""
     problems: tuple[Problem, ...]
     reports: Mapping[str, Report]
 
@@ -40,23 +41,41 @@ Files = Mapping[str, bytes]
 
 def files(standing: Standing, before: Files) -> dict[str, bytes | None]:
     """The files that change."""
-    wanted = {**dict(host_files(standing, before)), **dict(customer_files(standing))}
-    unseen = {name for name in standing.fleet.hosts if name not in standing.reports}
-    kept = {path for path in before if stays(path, before, unseen)}
-    wanted["README.md"] = readme(standing, {**{p: before[p] for p in kept}, **wanted}).encode()
+    kept = {path: data for path, data in before.items() if stays(path, data, standing)}
+    wanted = {**kept, **dict(host_files(standing, before)), **dict(customer_files(standing))}
+    wanted["README.md"] = readme(standing, wanted).encode()
     changed: dict[str, bytes | None] = {p: data for p, data in wanted.items() if before.get(p) != data}
-    return changed | {path: None for path in before if path not in wanted and path not in kept}
+    return changed | {path: None for path in before if path not in wanted}
 
 
-def stays(path: str, before: Files, unseen: set[str]) -> bool:
-    """Whether a file is about a host that there is no news of."""
-    return bool(unseen) and host_of(path, before[path]) in unseen
+def stays(path: str, data: bytes, standing: Standing) -> bool:
+    """Whether a file is about something that there is no news of, or that is to go and is still there."""
+    if standing.fleet is None:
+        return path != "README.md"
+    host, owner = subject(path, data)
+    report = standing.reports.get(host)
+    if report is None:
+        return host in standing.fleet.hosts
+    return bool(owner) and (owner.partition("--")[0] in standing.fleet.frozen or remains(owner, report))
 
 
-def host_of(path: str, data: bytes) -> str:
-    if path.startswith("hosts/"):
-        return path.removeprefix("hosts/").removesuffix(".yaml")
-    return str(status_of(data).get("host", "")) if "/jails/" in path else ""
+def subject(path: str, data: bytes) -> tuple[str, str]:
+    """The host a file is about, and the jail's id or ""; no host for README.md and customers."""
+    parts = path.removesuffix(".yaml").split("/")
+    if parts[0] == "hosts":
+        return parts[-1], ""
+    return (str(status_of(data).get("host", "")), f"{parts[1]}--{parts[3]}") if is_jail(path) else ("", "")
+
+
+def is_jail(path: str) -> bool:
+    parts = path.split("/")
+    return len(parts) == 4 and (parts[0], parts[2]) == ("customers", "jails")
+
+
+def remains(owner: str, report: Report) -> bool:
+    """Whether a jail that left the repository may still be on its host."""
+    left = {change.owner for change in report.pending} | {failure.owner for failure in report.failures}
+    return bool(report.unreachable) or owner in left
 
 
 def status_of(data: bytes | None) -> dict[str, Any]:
@@ -71,21 +90,18 @@ def status_of(data: bytes | None) -> dict[str, Any]:
 
 def placed(before: Files) -> dict[str, str]:
     """Jail's id → host, of all jails that the status knows."""
-    found = {}
-    for path, data in before.items():
-        parts = path.split("/")
-        if len(parts) == 4 and parts[2] == "jails":
-            found[f"{parts[1]}--{parts[3].removesuffix('.yaml')}"] = str(status_of(data).get("host", ""))
-    return found
+    found = (subject(path, data) for path, data in before.items() if is_jail(path))
+    return {owner: host for host, owner in found}
 
 
 # ── hosts and jails ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def host_files(standing: Standing, before: Files) -> Iterator[tuple[str, bytes]]:
-    names = site_names(standing.fleet.sites)
+    fleet = standing.fleet or Fleet({})
+    names = site_names(fleet.sites)
     for name, report in standing.reports.items():
-        spec = standing.fleet.hosts.get(name)
+        spec = fleet.hosts.get(name)
         if spec is None:
             continue
         path = f"hosts/{name}.yaml"
@@ -111,7 +127,7 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         "location": spec.location,
         "address": spec.ssh.address,
         "jails": len(spec.jails),
-        "conditions": [ready(report.ready, host_reason(report), summary_of(report))],
+        "conditions": [ready(report.ready, host_reason(report), host_message(report))],
         **revisions(report.ready, standing.revision.commit, report.manifest, before),
         "plan": report.plan,
         "pending": [change.words for change in report.pending][:LISTED],
@@ -120,9 +136,9 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
     }
 
 
-def summary_of(report: Report) -> str:
+def host_message(report: Report) -> str:
     """Without what was done: that is the commit's message, not a state."""
-    return "as it should be" if report.ready else summary(report)
+    return report.unreachable or report.refusal or summary(replace(report, done=()))
 
 
 def host_reason(report: Report) -> str:
@@ -169,10 +185,12 @@ def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], b
     failures = [f.reason for f in (*report.conflicts, *report.failures) if f.owner == jail.id]
     degraded = dict(report.degraded).get(jail.id, "")
     pending = any(change.owner in (jail.id, "") for change in report.pending)
-    stuck = report.unreachable or report.hold or report.refusal
-    if failures:
+    stuck = report.hold or report.refusal
+    if report.unreachable:
+        verdict = (False, "Unreachable", f"host {report.host} cannot be reached")
+    elif failures:
         verdict = (False, "Failed", failures[0])
-    elif stuck and (pending or report.unreachable):
+    elif stuck and pending:
         verdict = (False, host_reason(report), stuck)
     elif pending:
         verdict = (False, "Pending", "changes are waiting on the host")
@@ -224,27 +242,30 @@ def customer_files(standing: Standing) -> Iterator[tuple[str, bytes]]:
 
 def readme(standing: Standing, all_files: Files) -> str:
     hosts = {p: status_of(d) for p, d in all_files.items() if p.startswith("hosts/")}
-    jails = {p: status_of(d) for p, d in sorted(all_files.items()) if "/jails/" in p}
+    jails = {p: status_of(d) for p, d in sorted(all_files.items()) if is_jail(p)}
+    base = standing.revision.commit
     troubled = {p: s for p, s in jails.items() if condition(s)["status"] != "True"}
     sections = [
         f"# Status of {standing.instance}\n",
-        f"In force: commit `{standing.revision.commit[:12]}`. "
+        f"In force: {f'commit `{base[:12]}`' if base else 'what the hosts have'}. "
         f"{len(jails) - len(troubled)} of {len(jails)} jails are ready, "
         f"{sum(condition(s)['status'] == 'True' for s in hosts.values())} of {len(hosts)} hosts.\n",
         *problem_section(standing),
         "## Hosts\n",
         table(("host", "location", "jails", "state"), (host_row(p, s) for p, s in sorted(hosts.items()))),
         *jail_section("Jails that need attention", troubled),
-        *site_section(standing.fleet.sites),
+        *site_section(standing.fleet.sites if standing.fleet else ()),
         *jail_section("Jails", jails),
     ]
     return "\n".join(sections)
 
 
 def condition(status: Mapping[str, Any]) -> dict[str, str]:
-    conditions = status.get("conditions") or [ready(False, "Unknown", "no status yet")]
-    found: dict[str, str] = conditions[0]
-    return found
+    """The first one; of a file that somebody else wrote into, only that."""
+    match status.get("conditions"):
+        case [{"status": str(), "reason": str(), "message": str()} as found, *_]:
+            return dict(found)
+    return ready(False, "Unknown", "no status yet")
 
 
 def problem_section(standing: Standing) -> Iterator[str]:
@@ -305,17 +326,14 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def message(standing: Standing, changed: Iterable[str]) -> str:
-    """What and why in one line, trailers for programs."""
+def message(standing: Standing, changed: Iterable[str], plans: Iterable[str] = ()) -> str:
+    """What and why in one line, trailers for programs. `plans` are the digests of what was carried out."""
+    commit = standing.revision.commit
     done = sorted(name for name, report in standing.reports.items() if report.done)
     about = done or sorted(p.removesuffix(".yaml") for p in changed if p != "README.md")
     listed = ", ".join(about[:3]) + (f" and {len(about) - 3} more" if len(about) > 3 else "")
-    subject = (
-        f"Apply {standing.revision.commit[:12]} on {listed}"
-        if done
-        else f"Status: {listed or f'commit {standing.revision.commit[:12]} is in force'}"
-    )
-    plans = sorted({r.plan for r in standing.reports.values() if r.plan})
-    trailers = [f"Applied-Revision: {standing.revision.commit}", *(f"Plan-Digest: {p}" for p in plans[:20])]
-    trailers.append(f"Instance: {standing.instance}")
-    return f"{subject}\n\n" + "\n".join(trailers) + "\n"
+    in_force = f"commit {commit[:12]} is in force" if commit else "no good commit is known"
+    subject = f"Apply {commit[:12]} on {listed}" if done else f"Status: {listed or in_force}"
+    trailers = [f"Applied-Revision: {commit}"] if commit else []
+    trailers += [f"Plan-Digest: {plan}" for plan in sorted(plans)[:20]]
+    return f"{subject}\n\n" + "\n".join([*trailers, f"Instance: {standing.instance}"]) + "\n"

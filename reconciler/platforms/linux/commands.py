@@ -168,6 +168,8 @@ def remove_jail(before: Owned) -> Iterator[Step]:
     yield Delete(f"{UNITS}/multi-user.target.wants/{before.undo}")
     yield Call("no_machine", (before.undo,))
     yield Delete(f"{UNITS}/{before.undo}")
+    # or systemd goes on showing a unit that has no file any more, and it looks like somebody else's
+    yield Call("reload_units", (before.undo,))
 
 
 REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {

@@ -89,9 +89,12 @@ def read(path: Path | None, environment: Mapping[str, str]) -> Config:
     if unknown:
         raise ConfigFailure(f"{path}: there is no section [{sorted(unknown)[0]}]")
     sections = get_type_hints(Config)
-    return Config(
+    config = Config(
         **{name: section(name, kind, values.get(name, {}), path, environment) for name, kind in sections.items()}
     )
+    if config.source.branch == f"status/{config.status.instance}":
+        raise ConfigFailure(f"source.branch is {config.source.branch}, where the status is written: watch another one")
+    return config
 
 
 def parsed(path: Path) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def typed(where: str, value: Any, kind: type) -> Any:
     """The value as the type its key has; numbers may come as text from the environment."""
     try:
         if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+            raise ValueError
+        if kind is int and isinstance(value, float):
             raise ValueError
         number = kind(value)
         if kind is not str and not 0 < number < 10_000_000:

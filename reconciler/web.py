@@ -7,16 +7,20 @@ itself. A webhook is believed when its HMAC-SHA256 over the raw body is right (f
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, exposition
 
 LARGEST = 3 << 20
 """Bytes of a payload; GitHub's may be larger, but they are only hints."""
+SLOWEST = 10.0
+"""Seconds in which a payload has to arrive; GitHub waits as long for an answer."""
 SIGNATURES = {"github": "X-Hub-Signature-256", "generic": "X-Signature"}
 
 
@@ -34,8 +38,8 @@ class Hooks:
 def application(hooks: Hooks) -> web.Application:
     app = web.Application(client_max_size=LARGEST)
     app.router.add_get("/healthz", healthy)
-    app.router.add_get("/readyz", lambda request: ready(request, hooks))
-    app.router.add_get("/metrics", lambda request: metrics(request, hooks))
+    app.router.add_get("/readyz", partial(ready, hooks=hooks))
+    app.router.add_get("/metrics", partial(metrics, hooks=hooks))
     for forge, header in SIGNATURES.items():
         app.router.add_post(f"/hooks/{forge}", webhook(hooks, forge, header))
     return app
@@ -43,7 +47,11 @@ def application(hooks: Hooks) -> web.Application:
 
 def webhook(hooks: Hooks, forge: str, header: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def receive(request: web.Request) -> web.Response:
-        body = await request.read()
+        try:
+            async with asyncio.timeout(SLOWEST):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text="the payload did not arrive in time\n") from None
         if not hooks.secret or not believed(hooks.secret, body, request.headers.get(header, "")):
             return web.Response(status=401, text=f"no valid {header}\n")
         hooks.wake(f"webhook {forge}")

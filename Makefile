@@ -8,7 +8,7 @@ RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check lab-test bench faults lock clean
+.PHONY: demo test check lab-test bench soak lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -27,6 +27,9 @@ lab-test: $(VENV)/ready .packages
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages
 	$(RUN) -m benchmarks
+
+soak: $(VENV)/ready .packages
+	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
 
 # An environment of our own from the lock file, made again when that changes.
 $(VENV)/ready: requirements-dev.lock pyproject.toml

@@ -1,7 +1,7 @@
 """A hosting company in a folder: a bare repository made from sample-repo, a clone to work in, a configuration.
 
-In: the lab with its hosts. Out: commits as people make them, the command line as people run it, the daemon, and pages as
-visitors see them. Nothing here calls the product's functions but `pack`: all goes through git and the CLI.
+In: the lab with its hosts. Out: commits as people make them, the command line as people run it, the daemon, and pages
+as visitors see them. Nothing here calls the product's functions but `pack`: all goes through git and the CLI.
 """
 
 from __future__ import annotations

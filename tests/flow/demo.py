@@ -1,4 +1,5 @@
-"""`make demo`: the main job, shown on two real hosts. With KEEP=1 everything stays up, and how to look around is printed.
+"""`make demo`: the main job, shown on two real hosts. With KEEP=1 everything stays up, and how to look around is
+printed.
 
 In: nothing. Out: a story on the terminal, made of the real command line's own output. It ends with an error when
 anything it shows does not happen.

@@ -22,6 +22,7 @@ from linux.world import page
 
 SHOP = "2001:db8:ca00:1::1bf4:cc34"
 DEMO = PROJECT / ".demo"
+UNCHECKED = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 
 
 def main() -> None:
@@ -133,7 +134,7 @@ def stay(company: Company) -> None:
     tell("Everything stays up until you press Ctrl-C. From another terminal, as root:")
     print("  .demo/enter                        a shell beside the hosts, where the visitors are")
     print(f"  .demo/enter curl -g 'http://[{SHOP}]:8080/'")
-    print(f"  .demo/enter ssh -i {company.lab.key} root@{company.hosts['a'].address} machinectl list")
+    print(f"  .demo/enter ssh {UNCHECKED} -i {company.lab.key} root@{company.hosts['a'].address} machinectl list")
     print(f"  The daemon runs: commit and push in {company.clone},")
     print(f"  see what it writes with git -C {company.remote} log -p status/main, and its log in {company.folder}")
     with company.daemon():

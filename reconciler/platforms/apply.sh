@@ -24,20 +24,18 @@ step() { :; }
 
 # begin TOKEN: locks, checks, and writes down (standard input) all that will be ours, before any of it is.
 begin() {
-    mkdir -p "$ETC" "$STATE" "$WORK"
-    cat >"$WORK/inventory"
+    mkdir -p "$ETC" "$STATE" "$WORK" || exit
     exec 9>"$WORK/lock"
     lock 9 || { echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
-    write_inventory
+    write_inventory || exit
 }
 
 # The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
 write_inventory() {
     serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
-    { echo "# serial $((${serial:-0} + 1))"; cat "$WORK/inventory"; } >"$INVENTORY.new"
-    mv "$INVENTORY.new" "$INVENTORY"
+    { echo "# serial $((${serial:-0} + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
 }
 
 disown() {
@@ -55,17 +53,19 @@ own() {
 run() {
     case $failed in *" $2 "* | *" - "*) printf 'skipped\t%s\n' "$1"; return ;; esac
     (set -e; "change_$1") >"$WORK/log" 2>&1 </dev/null
-    if [ $? -eq 0 ]; then
+    status=$?
+    if [ $status -eq 0 ]; then
         printf 'done\t%s\n' "$1"
     else
         failed="$failed$2 "
+        [ -s "$WORK/log" ] || echo "exit status $status" >"$WORK/log"
         printf 'failed\t%s\t%s\n' "$1" "$(tail -n 8 "$WORK/log" | tr '\n\t' '  ' | tail -c 800)"
     fi
 }
 
-# finish: prints the new observation.
+# finish: prints the new observation. Archives that were sent and not unpacked belong to applies that were killed.
 finish() {
-    rm -f "$WORK/inventory" "$WORK/log"
+    rm -f "$WORK/log" "$STATE"/incoming/*
     exec 9>&-
     echo --
     observe

@@ -71,8 +71,10 @@ def owner_digests(manifest: Manifest) -> tuple[tuple[str, str], ...]:
 
 
 def foreign(manifest: Manifest, seen: Observation, inventory: Mapping[str, Owned]) -> Iterator[Failure]:
+    """What is there under a key that is not in the inventory, unless something that is ours claims it."""
+    claimed = frozenset(claim for owned in seen.inventory for claim in owned.claims)
     for resource in manifest.resources:
-        if resource.key in seen.present and resource.key not in inventory:
+        if resource.key in seen.present and resource.key not in inventory and not resource.claims & claimed:
             reason = (
                 f"{resource.words} exists on the host, but not in our inventory: somebody else made it. "
                 "Remove it, or run `reconciler apply --adopt` if it is ours"

@@ -123,7 +123,6 @@ def cable(link: Link) -> Resource:
         (file,),
         f"cable from {first.jail} to {second.jail}",
         claims=frozenset(f"{end.jail}/{end.nic}" for end in link.ends),
-        claims=frozenset(f"{end.jail}/{end.nic}" for end in link.ends),
         undo="\x1f".join((first.jail, first.nic, second.jail, second.nic, file.path)),
     )
 

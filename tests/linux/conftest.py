@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from lab import Host, Lab, Nic
 
+from .town import town, whole_town  # noqa: F401
 from .world import PROJECT, Garage, World, sample_lab
 
 HERE = Path(__file__).parent

@@ -1,6 +1,9 @@
 # Makes the network what the files beside this one say, each a line that calls a function below; at boot for all of
 # them (up.sh), at an apply for one. Every function converges: it may be called on nothing, on half, on the finished thing.
 
+# the kernel's group of the ports we made (ip-link(8))
+GROUP=7547
+
 # settle DEVICE [ADDRESS/LENGTH...]: exactly these global addresses. $in is "-n NETNS" or empty.
 settle() {
     device=$1
@@ -63,9 +66,12 @@ port() {
     jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8
     room "$jail"
     if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show eth0 >/dev/null 2>&1; then
+        # customers choose the name: only what we made makes room
+        [ ! -e "/sys/class/net/$nic" ] || [ "$(cat "/sys/class/net/$nic/netdev_group")" = "$GROUP" ] ||
+            { echo "the host has an interface $nic already"; return 1; }
         no_switch "$nic"
         ip -n "$jail" link del eth0 2>/dev/null || :
-        ip link add "$nic" type veth peer name eth0 netns "$jail" address "$mac"
+        ip link add "$nic" group "$GROUP" type veth peer name eth0 netns "$jail" address "$mac"
     fi
     # the host itself neither speaks nor listens on a port: the bridge does
     echo 1 >"/proc/sys/net/ipv6/conf/$nic/disable_ipv6"

@@ -8,8 +8,10 @@ git, SSH, or a platform.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from reconciler.values import dataclass
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,7 @@ import hashlib
 import socket
 from base64 import b32encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv6Network
@@ -19,6 +19,7 @@ from typing import Any
 
 from reconciler.load import nearest
 from reconciler.model import Claim, Document, Part, Pointer, Problem, SecretFile, Site, problem
+from reconciler.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Named(dict[str, Document]):
     broken: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=False)
 class Staff:
     """Staff's documents by kind and name."""
 
@@ -64,7 +65,7 @@ class Staff:
         return {name: IPv6Network(d.spec["prefix"]) for name, d in self.named("Location").items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=False)
 class Tenant:
     """One customer's documents."""
 

@@ -184,7 +184,8 @@ def parts_on_host(
     location = staff.named("Location")[place.location]
     yield jail(document, place, blueprint, staff, tenant)
     for link in document.spec.get("links", ()):
-        yield cable(place, tenant.places[link["to"]], link)
+        if link["to"] in tenant.places:  # else its document is broken
+            yield cable(place, tenant.places[link["to"]], link)
     yield from resolver_rules(place, location)
     for entry in document.spec.get("publish", ()):
         label = f"{place.id} publishes {entry['port']}"

@@ -132,6 +132,9 @@ def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:
             channel.close()
             raise RemoteFailure(f"{name} sent more than {MOST} bytes, or for too long")
     status = channel.recv_exit_status()
+    if status == -1:
+        channel.close()
+        raise RemoteFailure(f"a script was killed on {name}; the next pass goes on from there")
     if status != 0:
         words = channel.recv_stderr(4096).decode("utf-8", "replace").strip() or output[-500:].decode("utf-8", "replace")
         channel.close()

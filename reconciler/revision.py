@@ -8,7 +8,9 @@ was loaded is kept by blob, what was resolved by folder: a commit that touches o
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +22,8 @@ from reconciler.schemas import customer_of
 
 HISTORY = 100
 """How many commits back a good one is looked for."""
+BULK = 1_000
+"""Files that are many at once."""
 
 Loaded = Document | SecretFile | tuple[Problem, ...]
 Files = dict[str, Loaded]
@@ -72,16 +76,17 @@ class Compiler:
     def compile(
         self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), placed: Placed | None = None
     ) -> Compiled:
-        self._load(snapshot)
-        self._resolved = resolve(self._folders.values(), self._resolved, frozen)
+        gone, fresh = differences(self._entries, snapshot.entries)
+        with uncollected(len(fresh) >= BULK or not all(map(customer_of, (*gone, *fresh)))):
+            self._load(snapshot, gone, fresh)
+            self._resolved = resolve(self._folders.values(), self._resolved, frozen)
         found = dict(self._resolved.problems)
         for customer, moves in moved(self._resolved.fleet, placed or {}).items():
             found[customer] = (*found.get(customer, ()), *moves)
         return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()})
 
-    def _load(self, snapshot: Snapshot) -> None:
+    def _load(self, snapshot: Snapshot, gone: list[str], fresh: list[str]) -> None:
         """Reads the files that differ, all at once, and makes new Folders of those they lie in."""
-        gone, fresh = differences(self._entries, snapshot.entries)
         touched = {c: dict(self._files.get(c, {})) for c in {customer_of(path) for path in (*gone, *fresh)}}
         for path in gone:
             del touched[customer_of(path)][path]
@@ -93,6 +98,23 @@ class Compiler:
             if customer and not files:
                 del self._files[customer], self._folders[customer]
         self._entries = snapshot.entries
+
+
+@contextmanager
+def uncollected(much: bool) -> Iterator[None]:
+    """Keeps the garbage collector away from what is made here and stays: it finds nothing, in a quarter of the time.
+
+    `much` is out of its sight afterwards as well: else each look at 100,000 jails takes it two seconds.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+        if much:
+            gc.freeze()
 
 
 def differences(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import signal
 import sys
@@ -25,8 +26,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from watchfiles import Change, awatch
 
-from reconciler.config import Config
-from reconciler.model import Fleet, Report
+from reconciler.config import Config, ConfigFailure
+from reconciler.model import Fleet, HostSpec, Report
 from reconciler.passes import Station, Wish
 from reconciler.render.plans import summary
 from reconciler.repo import GitFailure
@@ -38,7 +39,7 @@ SOONEST, LATEST = 2.0, 600.0
 SECOND_LOOK = 5.0
 """Seconds after a change until the host is looked at again: a command that ends at once shows by then."""
 GRACE = 60.0
-"""Seconds that passes under way get at the end. A host finishes its apply also without us."""
+"""Seconds that passes under way get at the end. What they leave on a host, the next pass mends."""
 
 log = logging.getLogger("reconciler")
 
@@ -58,6 +59,11 @@ class Metrics:
         self.published = Counter("reconciler_status_commits", "Status commits pushed", **where)
         self.unpublished = Counter("reconciler_status_failures", "Status pushes that failed", **where)
 
+    def forget(self, host: str) -> None:
+        """A host that left says nothing any more, not even that it is ready."""
+        with suppress(KeyError):
+            self.ready.remove(host)
+
 
 class Daemon:
     def __init__(self, config: Config) -> None:
@@ -65,7 +71,8 @@ class Daemon:
         self.station = Station(config)
         self.metrics = Metrics()
         self.settled: Settled | None = None
-        self.reports: dict[str, Report] = {}
+        self.reports: dict[str, tuple[HostSpec, Report]] = {}
+        """What was last found on each host, and what was wanted of it then."""
         self.looking = asyncio.Event()
         self.news = asyncio.Event()
         self.wakes: dict[str, asyncio.Event] = {}
@@ -87,13 +94,18 @@ class Daemon:
     async def end(self, work: list[asyncio.Task[None]]) -> None:
         """Nothing new is begun; what runs is waited for; the last word is published."""
         log.info("stopping")
-        for task in (*work, *self.keepers.values()):
+        for task in work:
             task.cancel()
-        finish = asyncio.get_running_loop().run_in_executor(None, self.pool.shutdown, True)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(finish), GRACE)
-        await asyncio.gather(*work, *self.keepers.values(), return_exceptions=True)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for wake in self.wakes.values():
+            wake.set()
+        if self.keepers:
+            await asyncio.wait(self.keepers.values(), timeout=GRACE)
         await self.publish_once()
+        late = sorted(name for name, task in self.keepers.items() if not task.done())
+        if late:
+            log.warning("stopped before all passes ended", extra={"hosts": late})
+            os._exit(0)  # the threads of these passes wait for their hosts, and Python would wait for the threads
         self.station.close()
 
     # ── the repository ───────────────────────────────────────────────────────────────────────────────────────
@@ -129,11 +141,12 @@ class Daemon:
         for name in set(self.keepers) - set(fleet.hosts):
             self.keepers.pop(name).cancel()
             self.reports.pop(name, None)
-        for name, spec in fleet.hosts.items():
+            self.metrics.forget(name)
+        for name in fleet.hosts:
             if name not in self.keepers:
                 self.wakes[name] = asyncio.Event()
                 self.keepers[name] = asyncio.create_task(self.keep(name))
-            elif before is None or spec != before.hosts.get(name) or before.frozen != fleet.frozen:
+            elif before is None or asked_of(before, name) != asked_of(fleet, name):
                 self.wakes[name].set()
 
     async def watch(self) -> None:
@@ -160,7 +173,7 @@ class Daemon:
     async def keep(self, name: str) -> None:
         """One host, one pass at a time, for as long as it is in the repository."""
         failures = 0
-        while True:
+        while not self.stopping.is_set():
             self.wakes[name].clear()
             report = await self.pass_once(name)
             failures = 0 if report.ready else failures + 1
@@ -169,7 +182,7 @@ class Daemon:
 
     def patience(self, report: Report, failures: int) -> float:
         if failures:
-            return min(LATEST, SOONEST * 2.0 ** min(failures, 12)) * random.uniform(0.7, 1.3)
+            return min(LATEST, SOONEST * 2.0 ** min(failures - 1, 12)) * random.uniform(0.7, 1.3)
         if report.done or report.degraded:
             return SECOND_LOOK
         return self.config.daemon.drift * random.uniform(0.9, 1.1)
@@ -185,12 +198,13 @@ class Daemon:
         except Exception as error:
             # a mistake of ours in one pass must not end the daemon, nor pass for a host that is well
             log.exception("pass failed", extra={"host": name})
-            known = self.reports.get(name, Report(name, ""))
+            _, known = self.reports.get(name, (None, Report(name, "")))
             report = replace(known, done=(), unreachable=f"the reconciler itself failed: {type(error).__name__}")
         self.metrics.seconds.observe(time.monotonic() - begun)
         self.tell(report, settled.revision.commit)
-        if self.reports.get(name) != report:
-            self.reports[name] = report
+        told = (fleet.hosts[name], report)
+        if self.reports.get(name) != told:
+            self.reports[name] = told
             self.news.set()
         return report
 
@@ -212,15 +226,21 @@ class Daemon:
         await self.news.wait()
         await asyncio.sleep(0.02)  # hosts that end together share a commit
         self.news.clear()
-        if not await self.publish_once():
+        published = False
+        try:
+            published = await self.publish_once()
+        finally:
+            if not published:
+                self.news.set()
+        if not published:
             await asyncio.sleep(SOONEST * random.uniform(1, 3))
-            self.news.set()
 
     async def publish_once(self) -> bool:
         if self.settled is None:
             return True
+        told = self.current(self.settled.fleet)
         try:
-            commit = await asyncio.to_thread(self.station.publish, self.settled, dict(self.reports))
+            commit = await asyncio.to_thread(self.station.publish, self.settled, told)
         except GitFailure as failure:
             self.metrics.unpublished.inc()
             log.error("status not published", extra={"reason": str(failure)})
@@ -228,7 +248,16 @@ class Daemon:
         if commit:
             self.metrics.published.inc()
             log.info("status", extra={"commit": commit})
+        for name, report in told.items():
+            spec, known = self.reports.get(name, (None, None))
+            if spec and known is report:  # what was done is told once
+                self.reports[name] = (spec, replace(report, done=()))
         return True
+
+    def current(self, fleet: Fleet | None) -> dict[str, Report]:
+        """The reports about what is wanted now; those about what was wanted before say nothing of it."""
+        hosts = fleet.hosts if fleet else {}
+        return {name: report for name, (spec, report) in self.reports.items() if hosts.get(name) == spec}
 
     # ── the web ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,6 +272,9 @@ class Daemon:
         host, _, port = self.config.web.listen.rpartition(":")
         try:
             await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigFailure(f"web.listen is {self.config.web.listen!r}: {error}") from None
+        try:
             yield
         finally:
             await runner.cleanup()
@@ -274,8 +306,16 @@ def git_folder(url: str) -> Path | None:
     return (path / ".git" if (path / ".git").is_dir() else path).resolve()
 
 
+def asked_of(fleet: Fleet, host: str) -> tuple[object, ...]:
+    """All that a pass over this host depends on."""
+    return fleet.hosts.get(host), fleet.frozen, fleet.guard
+
+
 def webhook_secret(config: Config) -> bytes:
-    return Path(config.web.secret).read_bytes().strip() if config.web.secret else b""
+    try:
+        return Path(config.web.secret).read_bytes().strip() if config.web.secret else b""
+    except OSError as error:
+        raise ConfigFailure(f"web.secret is {config.web.secret}: {error.strerror}") from None
 
 
 # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────

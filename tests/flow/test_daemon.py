@@ -1,0 +1,287 @@
+"""The daemon's days: what wakes it, what it survives, and how it stops. Read in order, on one company.
+
+It polls once an hour here: what happens soon happens because of the file watch, a webhook or a look for drift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import ryaml
+
+from linux.world import ask, page
+
+from .company import Company, until
+
+SHOP, SHOP_FILE = "2001:db8:ca00:1::1bf4:cc34", "customers/acme/jails/shop.yaml"
+BLOG, BLOG_FILE = "2001:db8:1000:2::d1e:188f", "customers/uirig/jails/blog.yaml"
+WEB = "http://[::1]:8470"
+SLOW_RESTARTS = """
+[ -e /usr/bin/systemctl.real ] || mv /usr/bin/systemctl /usr/bin/systemctl.real
+cat >/usr/bin/systemctl <<'END'
+#!/bin/sh
+[ "$1" != restart ] || { : >/run/restarting; sleep 3; }
+exec /usr/bin/systemctl.real "$@"
+END
+chmod 755 /usr/bin/systemctl
+rm -f /run/restarting
+"""
+QUICK_RESTARTS = "mv /usr/bin/systemctl.real /usr/bin/systemctl"
+IMPATIENT = (sys.executable, "-c", "from reconciler import cli, daemon; daemon.GRACE = 0.3; cli.main()")
+REFUSE_STATUS = "#!/bin/sh\nwhile read old new ref; do case $ref in refs/heads/status/*) exit 1 ;; esac; done\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hourly(company: Company) -> None:
+    text = company.config.read_text()
+    company.config.write_text(text.replace("poll = 5", "poll = 3600").replace("drift = 3", "drift = 2"))
+
+
+@pytest.fixture(scope="module")
+def running(company: Company) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon of the first half of the story."""
+    with company.daemon() as process:
+        until("ready", lambda: web("/readyz")[0] == 200)
+        until("the status", lambda: "7 of 7 jails are ready" in company.status("README.md"))
+        yield process
+
+
+def web(path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text of an answer; 0 when nobody answers."""
+    request = urllib.request.Request(WEB + path, data, {k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def metric(name: str) -> float:
+    found = re.findall(rf"^{re.escape(name)} (\S+)$", web("/metrics")[1], re.MULTILINE)
+    return float(found[0]) if found else 0.0
+
+
+def greet(company: Company, words: str) -> str:
+    text = (company.clone / SHOP_FILE).read_text()
+    company.write(SHOP_FILE, re.sub("GREETING: .*", f"GREETING: {words}", text))
+    return company.push(words)
+
+
+def greets(words: str) -> bool:
+    try:
+        return words in ask(SHOP, 8080)
+    except OSError:
+        return False
+
+
+def reason(company: Company, path: str) -> str:
+    text = company.status(path)
+    return str(ryaml.loads(text)["status"]["conditions"][0]["reason"]) if text else ""
+
+
+def applied(company: Company) -> str:
+    """The revision that last changed the shop."""
+    return str(ryaml.loads(company.status(SHOP_FILE))["status"].get("appliedRevision"))
+
+
+def traces(company: Company) -> str:
+    """What changes on the hosts when anything is done to them."""
+    look = "sha256sum /var/lib/reconciler/inventory; systemctl show -p MainPID 'reconciler-jail-*'; nft list ruleset"
+    return "".join(host.run(look).stdout for host in company.hosts.values())
+
+
+def nothing_to_do(company: Company) -> None:
+    done = company.run("plan")
+    assert (done.returncode, done.stdout) == (0, "host a: as it should be\nhost b: as it should be\n"), done.stdout
+
+
+@contextmanager
+def slow_restarts(company: Company) -> Iterator[None]:
+    """A restart of a jail on host a takes 3 seconds more."""
+    host = company.hosts["a"]
+    host.run(SLOW_RESTARTS)
+    try:
+        yield
+    finally:
+        host.run(QUICK_RESTARTS)
+
+
+def in_the_middle(company: Company) -> None:
+    until("an apply in its middle", lambda: company.hosts["a"].run("ls /run/restarting", check=False).returncode == 0)
+
+
+# ── what wakes it ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_makes_everything_and_tells_it(company: Company, running: subprocess.Popen[bytes]) -> None:
+    assert "Welcome to the ACME shop" in page(SHOP, 8080)
+    assert web("/healthz") == (200, "alive\n")
+    assert web("/readyz") == (200, "ready\n")
+    assert metric('reconciler_host_ready{host="a"}') == 1
+    assert metric("reconciler_problems") == 0
+    assert len(company.status_commits()) <= 3
+
+
+def test_a_push_wakes_it_by_the_file_watch(company: Company, running: subprocess.Popen[bytes]) -> None:
+    commit = greet(company, "Watched")
+    until("the new greeting", lambda: greets("Watched"), 20)
+    until("the status", lambda: applied(company) == commit, 20)
+
+
+def test_drift_is_mended_and_is_no_news(company: Company, running: subprocess.Popen[bytes]) -> None:
+    before, passes = company.status_commits(), metric('reconciler_passes_total{host="b",result="ready"}')
+    company.hosts["a"].run("nft flush ruleset; systemctl stop reconciler-jail-acme--shop")
+    until("the repair", lambda: greets("Watched"), 30)
+    assert "chain jails" in company.hosts["a"].run("nft list ruleset").stdout
+    until("more looks", lambda: metric('reconciler_passes_total{host="b",result="ready"}') >= passes + 2, 20)
+    until("host a is well", lambda: metric('reconciler_host_ready{host="a"}') == 1, 20)
+    assert company.status_commits() == before
+
+
+# ── what it survives ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_status_that_cannot_be_pushed_holds_nothing_up(company: Company, running: subprocess.Popen[bytes]) -> None:
+    hook = company.remote / "hooks/pre-receive"
+    hook.write_text(REFUSE_STATUS)
+    hook.chmod(0o755)
+    before = company.status_commits()
+    try:
+        commit = greet(company, "Unpublished")
+        until("the new greeting", lambda: greets("Unpublished"), 20)
+        until("a push that fails", lambda: metric("reconciler_status_failures_total") > 0, 20)
+        assert company.status_commits() == before
+    finally:
+        hook.unlink()
+    until("the status after all", lambda: applied(company) == commit, 30)
+
+
+def test_a_host_that_is_down_stops_nobody_else(company: Company, running: subprocess.Popen[bytes]) -> None:
+    host = company.hosts["b"]
+    host.run("systemctl stop ssh; systemctl kill --kill-whom=all ssh", check=False)
+    until("the status says it", lambda: reason(company, "hosts/b.yaml") == "Unreachable", 40)
+    assert reason(company, BLOG_FILE) == "Unreachable"
+    commit = greet(company, "Without b")
+    until("host a goes on", lambda: greets("Without b") and applied(company) == commit, 20)
+    assert metric('reconciler_host_ready{host="b"}') == 0
+    tries = metric('reconciler_passes_total{host="b",result="not ready"}')
+    time.sleep(3)
+    assert metric('reconciler_passes_total{host="b",result="not ready"}') <= tries + 2
+    host.run("systemctl start ssh")
+    until("host b is well", lambda: reason(company, "hosts/b.yaml") == "UpToDate", 40)
+    assert reason(company, BLOG_FILE) == "Running"
+
+
+def test_its_log_is_json_with_revision_host_and_change(company: Company, running: subprocess.Popen[bytes]) -> None:
+    lines = [json.loads(line) for line in company.log.splitlines()]
+    assert {"time", "level", "message"} <= set.intersection(*({*line} for line in lines))
+    done = [line for line in lines if line["message"] == "done"]
+    assert {"a", "b"} == {line["host"] for line in done}
+    assert all(re.fullmatch("[0-9a-f]{40}", line["revision"]) and line["change"] for line in done)
+    assert not [line for line in lines if "traceback" in line]
+
+
+# ── how it stops ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_ends_an_apply_before_it_stops(company: Company, running: subprocess.Popen[bytes]) -> None:
+    with slow_restarts(company):
+        commit = greet(company, "Just in time")
+        in_the_middle(company)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(40) == 0
+    assert applied(company) == commit
+    assert greets("Just in time")
+    nothing_to_do(company)
+
+
+def test_a_lost_cache_changes_nothing(company: Company) -> None:
+    shutil.rmtree(company.cache)
+    before, commits = traces(company), company.status_commits()
+    with company.daemon() as process:
+        until("ready", lambda: web("/readyz")[0] == 200)
+        process.terminate()
+        assert process.wait(40) == 0
+    assert traces(company) == before
+    assert company.status_commits() == commits
+
+
+@pytest.mark.parametrize(("number", "command"), [(signal.SIGKILL, None), (signal.SIGTERM, IMPATIENT)])
+def test_what_it_leaves_half_done_the_next_one_mends(
+    number: int, command: tuple[str, ...] | None, company: Company
+) -> None:
+    """Killed, or out of patience: the apply that it left under way is ended by the host or by the next pass."""
+    words = f"Number {number}"
+    with slow_restarts(company), begun(company, command) as process:
+        commit = greet(company, words)
+        in_the_middle(company)
+        process.send_signal(number)
+        assert process.wait(3 if command else 10) == (0 if command else -signal.SIGKILL)
+    done = company.run("apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    until("the greeting", lambda: greets(words), 10)
+    assert applied(company) == commit
+    nothing_to_do(company)
+
+
+@contextmanager
+def begun(company: Company, command: tuple[str, ...] | None) -> Iterator[subprocess.Popen[bytes]]:
+    if command is None:
+        with company.daemon() as process:
+            until("ready", lambda: web("/readyz")[0] == 200)
+            yield process
+        return
+    with subprocess.Popen([*command, "--config", company.config, "run"], env=company.environment) as process:
+        try:
+            until("ready", lambda: web("/readyz")[0] == 200)
+            yield process
+        finally:
+            process.kill()
+
+
+# ── a repository elsewhere ───────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def served(company: Company) -> Iterator[None]:
+    """The repository by `git daemon`, as from another machine: no file can be watched."""
+    command = ["git", "daemon", "--base-path=" + str(company.folder), "--export-all", "--enable=receive-pack"]
+    process = subprocess.Popen([*command, "--listen=::1", "--reuseaddr", str(company.folder)], env=company.environment)
+    text = company.config.read_text()
+    company.config.write_text(text.replace(f'url = "{company.remote}"', 'url = "git://[::1]/config.git"'))
+    try:
+        yield
+    finally:
+        company.config.write_text(text)
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_webhook_wakes_it(company: Company) -> None:
+    body = b'{"ref": "refs/heads/somewhere-else"}'
+    secret = (company.folder / "webhook.secret").read_bytes().strip()
+    signature = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+    with served(company), company.daemon():
+        until("ready", lambda: web("/readyz")[0] == 200)
+        commit = greet(company, "By webhook")
+        assert web("/hooks/github", body, X_Hub_Signature_256="sha256=" + "0" * 64)[0] == 401
+        time.sleep(1.5)
+        assert not greets("By webhook")
+        assert web("/hooks/github", body, X_Hub_Signature_256=signature) == (202, "will look\n")
+        until("the new greeting", lambda: greets("By webhook"), 20)
+        until("the status", lambda: applied(company) == commit, 20)

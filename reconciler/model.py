@@ -388,6 +388,8 @@ class Change:
     """(attribute, is, should be)"""
     before: Owned | None = None
     """The inventory's entry, where there is one: all that a removal knows."""
+    waits: frozenset[str] = frozenset()
+    """Owners who give up in the same plan what this takes: where they fail, it must not go ahead."""
     diff: str = ""
 
 

@@ -45,10 +45,12 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     inventory = {owned.key: owned for owned in seen.inventory}
     conflicts = () if given.adopt else tuple(foreign(manifest, seen, inventory))
     making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
-    ordered, exchanged = by_claims(making)
-    conflicts += tuple(exchanged)
     first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
-    untouched = given.untouched | {conflict.owner for conflict in conflicts}
+    making = waiting(making, givers=(*first, *last, *making))
+    ordered, exchanged = by_claims(making)
+    untouched = given.untouched | {failure.owner for failure in (*conflicts, *exchanged)}
+    vain = tuple(in_vain(ordered, untouched))
+    conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
     refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
     return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched)
@@ -188,6 +190,23 @@ def without_exchange(changes: list[Change], cycle: set[str]) -> tuple[list[Chang
     reason = f"{' and '.join(owners)} exchange addresses or interfaces: do it in two commits, through a third one"
     ordered, others = by_claims([c for c in changes if c.owner not in owners])
     return ordered, [*others, *(Failure(owner, "", reason) for owner in owners)]
+
+
+def waiting(changes: Iterable[Change], givers: Iterable[Change]) -> list[Change]:
+    """The changes, each knowing the owners who have to give something up before it."""
+    owners = {claim: giver.owner for giver in givers for claim in released(giver)}
+    return [replace(c, waits=frozenset(owners[x] for x in taken(c) & set(owners)) - {c.owner}) for c in changes]
+
+
+def in_vain(changes: Iterable[Change], untouched: frozenset[str]) -> Iterator[Failure]:
+    """What waits for somebody who is left as they are, and what waits for that."""
+    for change in changes:
+        lasting = change.waits & untouched
+        if lasting and change.owner not in untouched:
+            reason = f"{change.words}: {', '.join(sorted(lasting))} has the address or interface still"
+            yield Failure(change.owner, change.key, reason)
+            yield from in_vain(changes, untouched | {change.owner})
+            return
 
 
 def released(change: Change) -> frozenset[str]:

@@ -105,6 +105,8 @@ def without(planned: Plan, unfetched: Iterable[Failure]) -> Plan:
         return planned
     missing = {key.partition(" ")[2] for key in keys}
     waiting = {c.owner for c in planned.changes if c.owner and needs(c, missing)}
+    for change in planned.changes:  # in the order in which they wait for each other
+        waiting |= {change.owner} if change.waits & waiting else set()
     changes = tuple(c for c in planned.changes if c.key not in keys and c.owner not in waiting)
     return replace(planned, changes=changes, untouched=planned.untouched | waiting)
 

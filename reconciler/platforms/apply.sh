@@ -49,9 +49,12 @@ own() {
     mv "$INVENTORY.new" "$INVENTORY"
 }
 
-# run NUMBER OWNER: a change that fails stops its owner; one of the host's own ("-") stops everything.
+# run NUMBER OWNER [OWNER...]: a change that fails stops its owner, and those who wait for something of that owner's;
+# one of the host's own ("-") stops everything.
 run() {
-    case $failed in *" $2 "* | *" - "*) printf 'skipped\t%s\n' "$1"; return ;; esac
+    for owner in - "$@"; do
+        case $failed in *" $owner "*) failed="$failed$2 "; printf 'skipped\t%s\n' "$1"; return ;; esac
+    done
     (set -e; "change_$1") >"$WORK/log" 2>&1 </dev/null
     status=$?
     if [ $status -eq 0 ]; then

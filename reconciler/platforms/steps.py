@@ -142,4 +142,5 @@ def change_lines(number: int, change: Change, steps: tuple[Step, ...], during: O
         yield f"own {quote(change.key)} {quote(entry(after))}"
         yield "step"
     yield "}"
-    yield f"run {number} {quote(change.owner or '-')}"
+    owners = (change.owner, *sorted(change.waits))
+    yield f"run {number} {' '.join(quote(owner or '-') for owner in owners)}"

@@ -1,7 +1,7 @@
 """What somebody changes on a host by hand is found, told in words, and mended by one pass.
 
-Each case is a line an administrator could type, with the native tool, and the words that the plan must have for it. That
-the host is as before is judged without our own probe: `ip`, `nft` and `systemctl` say the same as they did.
+Each case is a line an administrator could type, with the native tool, and the words that the plan must have for it.
+That the host is as before is judged without our own probe: `ip`, `nft` and `systemctl` say the same as they did.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ for room in '' $(ls /run/netns); do
 done
 nft -s list ruleset
 find /etc/reconciler /etc/systemd/system /etc/sysctl.d /etc/modules-load.d /var/lib/reconciler -mindepth 1 \
-    \( -path '*/data' -o -path '*/config' -o -name inventory -o -name incoming -o -name '*.seal' -o -name '*.stamp' -o -name '.#root.lck' \) -prune \
+    \( -path '*/data' -o -path '*/config' -o -name inventory -o -name incoming -o -name '*.seal' -o -name '*.stamp' \
+    -o -name '.#root.lck' \) -prune \
     -o -printf '%p %y %m %U:%G %l\n' | sort
 find /etc/reconciler /etc/systemd/system -type f -exec sha256sum {} + | sort
 sysctl net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.proxy_ndp
@@ -59,7 +60,7 @@ def blog(what: str, hand: str, words: str) -> Case:
 
 
 NETWORK = [
-    www("an address is removed", "ip -n $JAIL addr del $ADDRESS dev eth0", "network interface of acme--www: .*addresses"),
+    www("an address is removed", "ip -n $JAIL addr del $ADDRESS dev eth0", "interface of acme--www: .*addresses"),
     www("an address is added", "ip -n $JAIL addr add 2001:db8:bad::1/64 dev eth0", "addresses .*2001:db8:bad::1/64"),
     www("an IPv4 address is added", "ip -n $JAIL addr add 192.0.2.1/24 dev eth0", "addresses .*192.0.2.1/24"),
     www("an interface is deleted", "ip link del $NIC", "network interface of acme--www"),
@@ -102,7 +103,8 @@ RULES = [
     www("a chain is flushed", "nft flush chain inet reconciler input", "firewall rules: kernel changed by hand"),
     www(
         "a rule is deleted",
-        "nft delete rule inet reconciler jails handle $(nft -a list chain inet reconciler jails | sed -n 's/.*drop # handle //p' | tail -1)",
+        "nft delete rule inet reconciler jails handle "
+        "$(nft -a list chain inet reconciler jails | sed -n 's/.*drop # handle //p' | tail -1)",
         "firewall rules: kernel changed by hand",
     ),
     www("a set is added", "nft 'add set inet reconciler x { type ipv6_addr; elements = { ::1 } }'", "firewall rules"),
@@ -121,11 +123,11 @@ UNITS = [
     www("a jail may use all processors", "systemctl set-property $UNIT CPUQuota=", "cpu infinity → 100%"),
     www(
         "a unit gets a drop-in",
-        "mkdir /etc/systemd/system/$UNIT.d; printf '[Service]\\nTasksMax=9\\n' >/etc/systemd/system/$UNIT.d/override.conf;"
+        "cd /etc/systemd/system; mkdir $UNIT.d; printf '[Service]\\nTasksMax=9\\n' >$UNIT.d/override.conf;"
         "systemctl daemon-reload",
         "jail acme--www: .*override.conf",
     ),
-    www("a unit is edited", "sed -i s/MemoryMax=.*/MemoryMax=1G/ /etc/systemd/system/$UNIT", "jail acme--www: .* differs"),
+    www("a unit is edited", "sed -i s/MemoryMax=.*/MemoryMax=1G/ /etc/systemd/system/$UNIT", "acme--www: .* differs"),
     www(
         "a unit is edited and runs so",
         "sed -i 's/RECONCILER_RUNS=/&x/' /etc/systemd/system/$UNIT; systemctl daemon-reload; systemctl restart $UNIT",
@@ -133,8 +135,8 @@ UNITS = [
     ),
     www("a unit is removed", "rm /etc/systemd/system/$UNIT", "jail acme--www"),
     www("a unit is forgotten", "rm /etc/systemd/system/$UNIT; systemctl daemon-reload", "jail acme--www"),
-    www("a unit is gone altogether", "systemctl disable -q --now $UNIT; rm /etc/systemd/system/$UNIT", "jail acme--www"),
-    www("the network does not come at boot", "systemctl disable -q reconciler-network", "wants/reconciler-network.service"),
+    www("a unit is gone altogether", "systemctl disable -q --now $UNIT; rm /etc/systemd/system/$UNIT", "acme--www"),
+    www("the network does not come at boot", "systemctl disable -q reconciler-network", "wants/reconciler-network"),
 ]
 
 FUNCTIONS = "/etc/reconciler/network/functions.sh"
@@ -152,13 +154,13 @@ FILES = [
     www("a link points elsewhere", "ln -sfn /root $WANTS", "jail acme--www: .*wants"),
     www("a link becomes a file", "rm $WANTS; echo x >$WANTS", "jail acme--www: .*wants"),
     www("a link becomes a directory", "rm $WANTS; mkdir $WANTS", "jail acme--www: .*wants"),
-    www("a root's file is edited", "echo 2001:db8::1 bad >>$HOME/root/etc/hosts", "root of acme--www: .*etc/hosts differs"),
-    www("a root's directory is removed", "rmdir $HOME/root/etc/alternatives || umount -l $HOME/root/etc/alternatives", ""),
+    www("a root's file is edited", "echo 2001:db8::1 bad >>$HOME/root/etc/hosts", "root of acme--www: .*hosts differs"),
+    www("a root is removed", "rm -r $HOME/root", "root of acme--www"),
     www("a start script is edited", "echo exit >>$HOME/root/etc/start", "root of acme--www: .*etc/start differs"),
     www("a home can be read by all", "chmod 755 $HOME", "data of acme--www: .* is directory 0755"),
     www("a home has lost its mark", "rm $HOME/owner", "data of acme--www: .*owner is missing"),
     www("the sysctl file is edited", "echo >/etc/sysctl.d/99-reconciler.conf", "file /etc/sysctl.d/99-reconciler.conf"),
-    www("a sysctl is changed", "sysctl -qw net.ipv6.conf.all.forwarding=0", "sysctl net.ipv6.conf.all.forwarding: value 0 → 1"),
+    www("a sysctl is changed", "sysctl -qw net.ipv6.conf.all.forwarding=0", "all.forwarding: value 0 → 1"),
     www("a release's file is edited", "echo x >>$RELEASE/index.html", "files of archive .*acme-www"),
     www("a release's file is removed", "rm $RELEASE/about/index.html", "files of archive .*acme-www"),
     www("a file is added to a release", "echo x >$RELEASE/added", "files of archive .*acme-www"),

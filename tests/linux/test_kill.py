@@ -1,7 +1,7 @@
 """An apply that is killed, cut off or garbled leaves a host that one more pass makes right.
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
-and kills the script with all its children. Without RECONCILER_KILLS=all, of several files that one change writes only the
+and kills the script with all its children. Without RECONCILER_KILLS=all, of the files that one change writes only the
 first is died after, and of the commands within the steps a few.
 """
 
@@ -32,7 +32,7 @@ COUNTER = """step() {
     [ $count -ne %d ] || kill -9 0
 }
 """
-COMMANDS = "mv rm rmdir mkdir chown chmod ln tar nft ip bridge sysctl systemctl base64 tee".split()
+COMMANDS = ("mv", "rm", "rmdir", "mkdir", "chown", "chmod", "ln", "tar", "nft", "ip", "bridge", "sysctl", "systemctl")
 BETWEEN = "".join(f'{name}() {{ command {name} "$@"; set -- $?; step; return $1; }}\n' for name in COMMANDS)
 """`step` also after every command that changes anything, so that functions are killed in their middle."""
 

@@ -172,7 +172,7 @@ class World:
         return next(j for j in self.fleet.hosts[host].jails if j.id == jail).nic.addresses[0].partition("/")[0]
 
 
-def page(address: str, port: int = 80, path: str = "/", timeout: float = 15) -> str:
+def page(address: str, port: int = 80, path: str = "/", timeout: float = 60) -> str:
     """A page as a visitor gets it from the lab's router; a jail that is starting is waited for."""
     deadline = time.monotonic() + timeout
     while True:

@@ -18,6 +18,7 @@ network() {
     (
         set -e
         . "$ETC/network/functions.sh"
+        alone
         if [ "$1" = run ]; then . "$2"; else "$@"; fi
     )
 }

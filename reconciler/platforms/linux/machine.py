@@ -207,7 +207,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
         f"ExecStop=-/bin/sh -c {escape(STOP)}",
         # a machine that was killed with its supervisor is still known to machined, and cannot start again
-        f"ExecStopPost=-/bin/sh -c {escape(f'busctl call {MACHINED} UnregisterMachine s {quote(jail.id)} 2>/dev/null')}",
+        f"ExecStopPost=-/bin/sh -c {escape(f'{UNREGISTER} {quote(jail.id)} 2>/dev/null')}",
         *LIFE,
         f"MemoryMax={jail.limits.memory or 'infinity'}",
         "MemorySwapMax=0",
@@ -225,7 +225,8 @@ STOP = (
     " kill $(cat /proc/$leader/task/$leader/children) && while kill -0 $MAINPID; do sleep 0.05; done; "
     "done 2>/dev/null"
 )
-MACHINED = "org.freedesktop.machine1 /org/freedesktop/machine1 org.freedesktop.machine1.Manager"
+MACHINED = "org.freedesktop.machine1"
+UNREGISTER = f"busctl call {MACHINED} /org/freedesktop/machine1 {MACHINED}.Manager UnregisterMachine s"
 LIFE = (
     "Slice=machine.slice",
     "Delegate=yes",

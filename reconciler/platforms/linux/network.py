@@ -23,6 +23,7 @@ UP = f"""#!/bin/sh
 set -e
 cd {NETWORK}
 . ./functions.sh
+alone
 for file in [0-9]*; do
     # one jail's broken cable must not keep the others dark
     (set -e; . "./$file") || echo "$file failed" >&2
@@ -31,6 +32,7 @@ done
 UNIT = f"""# Written by the reconciler; changes are overwritten.
 [Unit]
 Description=The reconciler's switches, ports and cables
+Requires=reconciler-firewall.service
 After=network.target reconciler-firewall.service
 [Service]
 Type=oneshot

@@ -4,6 +4,13 @@
 # the kernel's group of the ports we made (ip-link(8))
 GROUP=7547
 
+# alone: systemd may start the boot's run while an apply is at work.
+alone() {
+    mkdir -p /run/reconciler
+    exec 8>/run/reconciler/network.lock
+    flock 8
+}
+
 # settle DEVICE [ADDRESS/LENGTH...]: exactly these global addresses. $in is "-n NETNS" or empty.
 settle() {
     device=$1

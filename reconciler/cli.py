@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NOTHING, FAILED, PENDING = 0, 1, 2
 DEFAULTS = ("reconciler.toml", "/etc/reconciler/reconciler.toml")
+click.UsageError.exit_code = FAILED  # click's own 2 would say that changes are pending
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +69,8 @@ def snapshot(what: str) -> Snapshot:
 
     if Path(what).is_dir():
         return WorkTree(Path(what))
+    if Path(what).exists():
+        raise click.ClickException(f"{what} is a file: give the directory of the whole repository")
     repository = Repository.open(Path())
     return repository.tree(repository.resolve(what))
 

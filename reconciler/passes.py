@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.age import Identities, opened
-from reconciler.config import Config
+from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import FetchFailure, fetch, normalise
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
@@ -45,13 +45,7 @@ class Station:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.cache = Path(config.daemon.cache)
-        self.mirror = Mirror(
-            config.source.url,
-            self.cache / "git",
-            config.source.branch,
-            f"status/{config.status.instance}",
-            ssh_command=ssh_command(config.source.key),
-        )
+        self.mirror = self._mirror()
         self.identities = Identities(Path(config.secrets.keys))
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
@@ -59,6 +53,13 @@ class Station:
         self._lock = threading.Lock()
         self._settled: Settled | None = None
         self._files: dict[str, bytes] | None = None
+
+    def _mirror(self) -> Mirror:
+        source, status = self.config.source, f"status/{self.config.status.instance}"
+        try:
+            return Mirror(source.url, self.cache / "git", source.branch, status, ssh_command=ssh_command(source.key))
+        except OSError as error:
+            raise ConfigFailure(f"daemon.cache is {self.cache}: {error.strerror}") from None
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────
 

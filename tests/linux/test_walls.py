@@ -107,10 +107,9 @@ def addresses(town: Town, host: str, scope: str) -> set[str]:
 def test_a_jail_reaches_no_port_of_its_host_but_the_hosts_echo(town: Town, start: str) -> None:
     host = town.host_name(start)
     # a service that answers on every address of the host, by TCP and UDP
-    answer = f"cd {town[host].run('ls -d /var/lib/reconciler/trees/*/ | head -1').stdout.strip()}; "
-    town[host].run(
-        f"{answer} systemd-run --quiet --unit=answers -E PORTS='80 81' -E JAIL_NAME=host python3 $PWD/tool.py; mkdir -p /data"
-    )
+    tool = town[host].run("mkdir -p /data; ls /var/lib/reconciler/trees/*/tool.py | head -1").stdout.strip()
+    setting = "-E PORTS='80 81' -E JAIL_NAME=host"
+    town[host].run(f"systemd-run --quiet --unit=answers {setting} /usr/bin/python3 {tool}")
     try:
         own = addresses(town, host, "eth0")
         assert len(own) >= 3, own
@@ -224,7 +223,8 @@ def test_the_hosts_policy_lets_in_whom_it_names_and_ssh_always(town: Town) -> No
 
 
 def test_the_hosts_policy_lets_out_what_it_names_and_answers(town: Town) -> None:
-    knock = "for to in {office}:80 {office}:81 {elsewhere}:80; do socat -T1 - TCP6:$to,connect-timeout=1 </dev/null >/dev/null 2>&1 && echo $to; done; true"
+    one = "socat -T1 - TCP6:$to,connect-timeout=1 </dev/null >/dev/null 2>&1 && echo $to"
+    knock = f"for to in {{office}}:80 {{office}}:81 {{elsewhere}}:80; do {one}; done; true"
     with listening("::", 80), listening("::", 81):
         script = knock.format(office=f"[{OFFICE}]", elsewhere=f"[{ELSEWHERE}]")
         assert town["b"].run(script).stdout.split() == [f"[{OFFICE}]:80"]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from lab import Host, Lab, Nic
 
 from .world import SPEC, Garage, World
@@ -333,8 +334,11 @@ def whole_town(lab: Lab, keys: Path, tmp_path_factory: pytest.TempPathFactory) -
         ),
     }
     lab.up()
+    mine = tmp_path_factory.mktemp("town-keys")
+    mine.chmod(0o700)
+    shutil.copy(keys / "acme.key", mine / "red.key")
     town = Town(
-        lab, tmp_path_factory.mktemp("town") / "repo", Garage(tmp_path_factory.mktemp("town-archives")), keys, hosts
+        lab, tmp_path_factory.mktemp("town") / "repo", Garage(tmp_path_factory.mktemp("town-archives")), mine, hosts
     )
     town.restore()
     for name in hosts:

@@ -144,13 +144,20 @@ def start(jail: Jail) -> bytes:
     copy = f"[ -e {COPIED} ] || {{ {copying}; }}\n" if jail.defaults else ""
     places = " ".join(["/config", *jail.data])
     own = "" if jail.root else f"chown {APP}:{APP} {places}\n"
+    # root in a jail keeps what a server needs; what mounts and renames needs nobody
+    lost = "-sys_admin" if jail.root else "-all"
+    powers = f"--no-new-privs --inh-caps={lost} --bounding-set={lost}"
     command = " ".join(map(quote, jail.command))
     return f"""#!/bin/sh
 # Written by the reconciler; runs as the jail's root before the application.
 set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8
 {exports}{copy}{own}cd /
-exec setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs -- {command}
+# no user namespaces in this one (user_namespaces(7)): in them anybody is root, and at the kernel's least tried doors
+mount -o remount,bind,rw /proc/sys
+echo 0 >/proc/sys/user/max_user_namespaces
+mount -o remount,bind,ro /proc/sys
+exec setpriv --reuid={user} --regid={user} --clear-groups {powers} -- {command}
 """.encode()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import socket
 import threading
-from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,8 +185,11 @@ def plug(ssh: Ssh) -> socket.socket:
 def pin(client: paramiko.SSHClient, ssh: Ssh) -> None:
     """fabric accepts any host key unless told otherwise."""
     kind, _, body = ssh.host_key.partition(" ")
-    entry = HostKeyEntry.from_line(f"host {kind} {body}")
-    if entry is None or entry.key is None or not b64decode(body):
+    try:
+        entry = HostKeyEntry.from_line(f"host {kind} {body}")
+    except (paramiko.SSHException, ValueError):
+        entry = None
+    if entry is None or entry.key is None:
         raise RemoteFailure(f"the host key in the Host document of {ssh.address} is no key")
     host = ssh.address if ssh.port == 22 else f"[{ssh.address}]:{ssh.port}"
     client.get_host_keys().add(host, kind, entry.key)

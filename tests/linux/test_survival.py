@@ -1,0 +1,158 @@
+"""What is not ours is never touched: by a first apply, a change, a removal, or a conflict over a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from .test_kill import bare, changed, small
+from .world import World
+
+FOREIGN = """
+mkdir -p /srv/users /etc/reconciler.d /var/lib/machines/theirs/usr/lib /etc/systemd/system/multi-user.target.wants
+echo theirs >/etc/theirs.conf; echo theirs >/srv/users/data; echo theirs >/root/notes
+echo 'net.ipv6.conf.default.hop_limit = 65' >/etc/sysctl.d/50-theirs.conf; sysctl -qp /etc/sysctl.d/50-theirs.conf
+printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/theirs.service
+systemctl enable -q --now theirs.service
+ip link add theirs0 type bridge; ip addr add 2001:db8:7777::1/64 dev theirs0 nodad; ip link set theirs0 up
+ip netns add theirs; ip link add theirs1 type veth peer name eth0 netns theirs; ip link set theirs1 master theirs0 up
+ip -6 route add 2001:db8:7778::/48 dev theirs0; ip -6 neigh add proxy 2001:db8:7777::9 dev eth0
+nft add table inet theirs; nft 'add chain inet theirs input { type filter hook input priority 5; }'
+nft add rule inet theirs input tcp dport 9 drop comment theirs; nft add table bridge theirs
+cd /var/lib/machines/theirs; mkdir -p dev etc proc run sys tmp var; ln -sfn usr/bin bin; ln -sfn usr/lib lib
+ln -sfn usr/lib64 lib64; touch etc/os-release
+systemd-run --quiet --unit=theirs-machine -p Delegate=yes systemd-nspawn --quiet --keep-unit --machine=theirs \
+    --directory=/var/lib/machines/theirs --bind-ro=/usr --as-pid2 --resolv-conf=off --timezone=off --link-journal=no \
+    /bin/sleep infinity
+for i in $(seq 100); do machinectl show theirs >/dev/null 2>&1 && break; sleep 0.1; done
+"""
+LOOK = r"""
+sha256sum /etc/theirs.conf /srv/users/data /root/notes /etc/sysctl.d/50-theirs.conf /etc/systemd/system/theirs.service
+sysctl net.ipv6.conf.default.hop_limit
+systemctl show theirs theirs-machine -p ActiveState -p MainPID -p UnitFileState -p NRestarts
+ip -o addr show dev theirs0 | sed 's/^[0-9]*: //; s/ tentative//'; ip -6 route show dev theirs0; ip -6 neigh show proxy dev eth0 | grep 7777
+ip -n theirs -br link; ip netns pids theirs; ip -br link show theirs1 | awk '{ print $1, $3 }'
+nft list table inet theirs; nft list table bridge theirs
+machinectl show theirs -p Leader -p State
+"""
+
+
+def test_what_is_not_ours_survives_a_first_apply_a_change_and_the_removal_of_everything(
+    spare: Callable[[str], World],
+) -> None:
+    world = spare("a")
+    host = world["a"]
+    host.run(FOREIGN)
+    before = host.run(LOOK).stdout
+    small(world)
+    for wanted in (small, changed, bare):
+        wanted(world)
+        report = world.reconcile("a")
+        assert report.ready, report
+        assert host.run(LOOK).stdout == before
+    assert "running" in before
+
+
+def test_data_of_a_removed_jail_is_kept(spare: Callable[[str], World]) -> None:
+    world = spare("a")
+    small(world)
+    assert world.reconcile("a").ready
+    precious = "/var/lib/reconciler/jails/acme--shop/data/data/precious"
+    world["a"].run(f"echo much >{precious}")
+    bare(world)
+    assert world.reconcile("a").ready
+    assert world["a"].run(f"cat {precious}").stdout == "much\n"
+    small(world)
+    assert world.reconcile("a").ready
+    assert world["a"].run(f"cat {precious}").stdout == "much\n"
+
+
+HOSTS_OWN = {
+    "a bridge of our name": ("ip link add jails0 type bridge; ip addr add 192.0.2.1/24 dev jails0", "ip addr show jails0"),
+    "a table of our name": ("nft add table inet reconciler; nft add chain inet reconciler x", "nft list ruleset"),
+    "a file of our name": ("mkdir -p /etc/reconciler; echo x >/etc/reconciler/firewall.nft", "cat /etc/reconciler/firewall.nft"),
+    "a sysctl file of our name": ("echo '# x' >/etc/sysctl.d/99-reconciler.conf", "cat /etc/sysctl.d/99-reconciler.conf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTS_OWN)
+def test_something_of_the_host_under_our_name_is_a_conflict_and_nothing_is_done(
+    spare: Callable[[str], World], what: str
+) -> None:
+    world = spare("a")
+    make, look = HOSTS_OWN[what]
+    host = world["a"]
+    host.run(make)
+    small(world)
+    before = host.run(look).stdout
+    report = world.reconcile("a")
+    assert not report.done
+    assert [c.owner for c in report.conflicts] == [""]
+    assert "--adopt" in report.conflicts[0].reason
+    assert host.run(look).stdout == before
+    assert "acme" not in host.run("ip netns; ls /etc/systemd/system").stdout
+    report = world.reconcile("a", adopt=True)
+    assert report.ready, report
+
+
+JAILS_OWN = {
+    "a unit of our name": (
+        "echo '# theirs' >/etc/systemd/system/reconciler-jail-acme--shop.service",
+        "cat /etc/systemd/system/reconciler-jail-acme--shop.service",
+    ),
+    "data of our name": (
+        "mkdir -p /var/lib/reconciler/jails/acme--shop/data/data; echo theirs >/var/lib/reconciler/jails/acme--shop/data/data/x",
+        "cat /var/lib/reconciler/jails/acme--shop/data/data/x",
+    ),
+    "a network file of our name": (
+        "mkdir -p /etc/reconciler/network; echo '# x' >/etc/reconciler/network/20-acme--shop",
+        "cat /etc/reconciler/network/20-acme--shop",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", JAILS_OWN)
+def test_something_of_a_jail_under_our_name_is_its_conflict_and_the_others_go_on(
+    spare: Callable[[str], World], what: str
+) -> None:
+    world = spare("a")
+    make, look = JAILS_OWN[what]
+    host = world["a"]
+    host.run(make)
+    small(world)
+    before = host.run(look).stdout
+    report = world.reconcile("a")
+    assert {c.owner for c in report.conflicts} == {"acme--shop"}
+    assert host.run(look).stdout == before
+    assert "acme--db" in host.run("machinectl list --no-legend").stdout
+    assert "acme--shop" not in host.run("machinectl list --no-legend; ip netns").stdout
+    assert {owned.owner for owned in world.observe("a").inventory} == {"", "acme--db"}
+    report = world.reconcile("a", adopt=True)
+    assert report.ready, report
+
+
+def test_a_lost_inventory_is_a_conflict_that_adopting_mends_without_touching_anything(world: World) -> None:
+    host = world["a"]
+    running = "systemctl show 'reconciler-jail-*' -p MainPID; find /var/lib/reconciler/jails/*/data -type f -printf '%p %T@\\n'"
+    before = host.run(running).stdout
+    host.run("rm /var/lib/reconciler/inventory")
+    report = world.reconcile("a")
+    assert not report.done
+    assert report.conflicts
+    assert all("--adopt" in conflict.reason for conflict in report.conflicts)
+    assert host.run(running).stdout == before
+    report = world.reconcile("a", adopt=True)
+    assert report.ready, report
+    assert {o.key for o in world.observe("a").inventory} == {r.key for r in world.manifest("a").resources}
+    assert host.run(running).stdout == before
+    world.converge("a")
+
+
+def test_a_file_that_somebody_put_beside_ours_survives(world: World) -> None:
+    host = world["a"]
+    theirs = "/etc/reconciler/network/README /etc/reconciler/notes /var/lib/reconciler/notes /var/lib/reconciler/jails/n"
+    host.run(f"for file in {theirs}; do echo theirs >$file; done")
+    world.remove("customers/kiln/jails/www.yaml", "customers/kiln/sites/www.yaml")
+    world.converge("a")
+    host.run(f"cat {theirs}; rm {theirs}")

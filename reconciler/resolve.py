@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
-from reconciler.kinds.documents import Named
+from reconciler.kinds.documents import Named, Place
 from reconciler.kinds.platform import guard
 from reconciler.model import Claim, Document, Fleet, HostSpec, Part, Problem, SecretFile, Site, Ssh, problem
 from reconciler.schemas import kind_of
@@ -39,6 +39,7 @@ class Household:
 
     folder: Folder
     expansions: tuple[Expansion, ...]
+    places: tuple[Place, ...] = ()
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
@@ -54,9 +55,13 @@ class Household:
         return frozenset(f"{c.scope} {c.value}" for c in self.claims)
 
     @cached_property
+    def hosts(self) -> frozenset[str]:
+        return frozenset().union(*(e.hosts for e in self.expansions))
+
+    @cached_property
     def parts(self) -> Mapping[str, tuple[Part, ...]]:
         by_host: dict[str, list[Part]] = {}
-        for host, part in (placed for e in self.expansions for placed in e.parts):
+        for host, part in (placed for e in self.expansions for placed in e.parts()):
             by_host.setdefault(host, []).append(part)
         return {host: tuple(parts) for host, parts in by_host.items()}
 
@@ -91,7 +96,7 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    fleet = Fleet(hosts(staff, households), sites(households), frozen, guard(staff))
+    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff))
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 
@@ -108,7 +113,17 @@ def by_kind(folder: Folder) -> dict[str, Named]:
 
 
 def expand(folder: Folder, staff: Staff) -> Household:
-    return Household(folder, tuple(expand_tenant(folder, staff) if folder.customer else expand_staff(folder, staff)))
+    if not folder.customer:
+        return Household(folder, tuple(expand_staff(folder, staff)))
+    kinds = by_kind(folder)
+    customer = kinds.get("Customer", Named()).get(folder.customer)
+    if customer is None:
+        path = f"customers/{folder.customer}/customer.yaml"
+        lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
+        return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
+    secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff)
+    return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
 def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
@@ -123,18 +138,9 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
             yield expand_kind(document, staff)
 
 
-def expand_tenant(folder: Folder, staff: Staff) -> Iterator[Expansion]:
-    kinds = by_kind(folder)
-    customer = kinds.get("Customer", Named()).get(folder.customer)
-    if customer is None:
-        if not folder.problems:
-            path = f"customers/{folder.customer}/customer.yaml"
-            yield Expansion(problems=(problem(path, (), "the folder has no customer.yaml", "staff add it"),))
-        return
-    secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff)
+def expand_tenant(kinds: Mapping[str, Named], staff: Staff, tenant: Tenant) -> Iterator[Expansion]:
     for kind, expand_kind in TENANT.items():
-        for document in kinds.get(kind, {}).values():
+        for document in kinds.get(kind, Named()).values():
             yield expand_kind(document, staff, tenant)
 
 
@@ -142,7 +148,11 @@ def expand_tenant(folder: Folder, staff: Staff) -> Iterator[Expansion]:
 
 
 def claim_conflicts(households: Mapping[str, Household]) -> Iterator[tuple[str, Problem]]:
-    """(customer, Problem) for everything that two documents want for themselves alone; both are told."""
+    """(customer, Problem) for everything that two documents want for themselves alone.
+
+    Both are told, unless the other one has no right to it: a customer's document takes nothing from staff's, and one
+    whose customer has other Problems is not going to be in force, so that it must not hold anybody else.
+    """
     count = sum(len(h.claims) for h in households.values())
     if count != len(frozenset().union(*(h.claimed for h in households.values()))):
         yield from duplicates(households)
@@ -156,8 +166,15 @@ def duplicates(households: Mapping[str, Household]) -> Iterator[tuple[str, Probl
             found.setdefault((claim.scope, claim.value), []).append((customer, claim))
     for (scope, value), claimants in found.items():
         for customer, claim in claimants if len(claimants) > 1 else ():
-            others = sorted({c.path for _, c in claimants} - {claim.path})
-            yield customer, taken(claim, scope, value, others)
+            rivals = [c for c, other in claimants if other is not claim]
+            if any(rightful(rival, customer, households) for rival in rivals):
+                others = sorted({c.path for _, c in claimants} - {claim.path})
+                yield customer, taken(claim, scope, value, others)
+
+
+def rightful(rival: str, customer: str, households: Mapping[str, Household]) -> bool:
+    """Whether what the rival wants can be a Problem of this customer's."""
+    return rival in ("", customer) or (customer != "" and not households[rival].problems)
 
 
 def taken(claim: Claim, scope: str, value: str, others: list[str]) -> Problem:
@@ -172,8 +189,13 @@ def nested_domains(households: Mapping[str, Household]) -> Iterator[tuple[str, P
         for parent in parents(domain):
             other = owners.get(parent)
             if other and other[0] != customer:
-                message = f"domain {domain} lies in {parent} of {other[0]}"
-                yield customer, problem(claim.path, claim.pointer, message, "one customer owns a domain and all in it")
+                hint = "one customer owns a domain and all in it"
+                if rightful(other[0], customer, households):
+                    message = f"domain {domain} lies in {parent} of {other[0]}"
+                    yield customer, problem(claim.path, claim.pointer, message, hint)
+                if rightful(customer, other[0], households):
+                    message = f"in domain {parent} lies {domain} of {customer}"
+                    yield other[0], problem(other[1].path, other[1].pointer, message, hint)
 
 
 def parents(domain: str) -> Iterator[str]:
@@ -185,12 +207,37 @@ def parents(domain: str) -> Iterator[str]:
 # ── the fleet ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def hosts(staff: Staff, households: Mapping[str, Household]) -> dict[str, HostSpec]:
-    parts: dict[str, list[Part]] = {name: [] for name in staff.named("Host")}
-    for customer in sorted(households):
-        for host, placed in households[customer].parts.items():
-            parts[host].extend(placed)
-    return {name: host_spec(document, tuple(parts[name])) for name, document in sorted(staff.named("Host").items())}
+class Hosts(Mapping[str, HostSpec]):
+    """The Fleet's hosts in the order of their names. Each is made when it is first asked for."""
+
+    def __init__(self, staff: Staff, households: Mapping[str, Household]) -> None:
+        self._documents = dict(sorted(staff.named("Host").items()))
+        self._households = households
+        self._made: dict[str, HostSpec] = {}
+
+    @cached_property
+    def _placing(self) -> Mapping[str, list[Household]]:
+        """Host → whose Parts it has; staff's are the first."""
+        found: dict[str, list[Household]] = {}
+        for _, household in sorted(self._households.items()):
+            for host in household.hosts:
+                found.setdefault(host, []).append(household)
+        return found
+
+    def __getitem__(self, name: str) -> HostSpec:
+        if name not in self._made:
+            parts = tuple(part for household in self._placing.get(name, ()) for part in household.parts.get(name, ()))
+            self._made[name] = host_spec(self._documents[name], parts)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._documents
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._documents)
+
+    def __len__(self) -> int:
+        return len(self._documents)
 
 
 def host_spec(document: Document, parts: tuple[Part, ...]) -> HostSpec:

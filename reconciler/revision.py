@@ -81,7 +81,7 @@ class Compiler:
             self._load(snapshot, gone, fresh)
             self._resolved = resolve(self._folders.values(), self._resolved, frozen)
         found = dict(self._resolved.problems)
-        for customer, moves in moved(self._resolved.fleet, placed or {}).items():
+        for customer, moves in moved(self._resolved, placed or {}).items():
             found[customer] = (*found.get(customer, ()), *moves)
         return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()})
 
@@ -141,17 +141,21 @@ def located(problems: Iterable[Problem], snapshot: Snapshot) -> tuple[Problem, .
     return tuple(sorted(place(p, contents.get(p.path, b"")) if not p.line else p for p in problems))
 
 
-def moved(fleet: Fleet, placed: Placed) -> dict[str, list[Problem]]:
+def moved(resolved: Resolved, placed: Placed) -> dict[str, list[Problem]]:
     found: dict[str, list[Problem]] = {}
-    for host in fleet.hosts.values() if placed else ():
-        for jail in host.jails:
-            home = placed.get(jail.id, host.name)
-            if home != host.name and home in fleet.hosts:
-                path = f"customers/{jail.customer}/jails/{jail.name}.yaml"
-                hint = f"put {home} back; to start afresh, remove the jail in one commit and add it in the next"
-                message = f"{jail.name} has its data on host {home} and does not move by editing this"
-                found.setdefault(jail.customer, []).append(problem(path, ("spec", "host"), message, hint))
+    for customer, household in resolved.households.items() if placed else ():
+        for now in household.places:
+            home = placed.get(now.id, now.host)
+            if home != now.host and home in resolved.fleet.hosts:
+                found.setdefault(customer, []).append(has_moved(customer, now.id, home))
     return found
+
+
+def has_moved(customer: str, jail: str, home: str) -> Problem:
+    name = jail.removeprefix(f"{customer}--")
+    hint = f"put {home} back; to start afresh, remove the jail in one commit and add it in the next"
+    message = f"{name} has its data on host {home} and does not move by editing this"
+    return problem(f"customers/{customer}/jails/{name}.yaml", ("spec", "host"), message, hint)
 
 
 # ── which revision is in force ───────────────────────────────────────────────────────────────────────────────
@@ -219,8 +223,3 @@ class Mixture:
                 entries |= self.repository.tree(commit, f"customers/{customer}").entries
         frozen = frozenset(c for c, commit in mounts.items() if commit is None)
         return self.compiler.compile(replace(tree, entries=entries), frozen, self.placed)
-
-
-def jails_of(fleet: Fleet) -> Iterator[tuple[str, str]]:
-    """(jail's id, host) of every jail."""
-    return ((jail.id, host.name) for host in fleet.hosts.values() for jail in host.jails)

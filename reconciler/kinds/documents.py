@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from base64 import b32encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -24,9 +24,14 @@ from reconciler.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """What one document contributes: (host, Part) pairs, claims, sites, problems."""
+    """What one document contributes: claims, sites, problems, and Parts of `hosts`.
 
-    parts: tuple[tuple[str, Part], ...] = ()
+    `parts` makes them, as (host, Part), when one of these hosts is asked for: validating needs none (16 % of the time
+    from a commit to a Fleet, 40 % of the memory).
+    """
+
+    hosts: frozenset[str] = frozenset()
+    parts: Callable[[], Iterable[tuple[str, Part]]] = tuple
     claims: tuple[Claim, ...] = ()
     sites: tuple[Site, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -81,6 +86,10 @@ class Tenant:
         return {name: p for name, p in placed if p}
 
     @cached_property
+    def hosts(self) -> frozenset[str]:
+        return frozenset(place.host for place in self.places.values())
+
+    @cached_property
     def welcome(self) -> Mapping[str, tuple[str, ...]]:
         """Jail → the jails that let it in by name. Turned round once: asking each for each grows with the square."""
         turned: dict[str, list[str]] = {}
@@ -104,7 +113,7 @@ class Tenant:
         try:
             TopologicalSorter({name: jail.spec.get("after", ()) for name, jail in self.jails.items()}).prepare()
         except CycleError as error:
-            return tuple(error.args[1])
+            return tuple(reversed(error.args[1]))
         return ()
 
 

@@ -7,9 +7,10 @@ that the reconciler cannot reach cannot be mended by it. Jails arrive from their
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
-from reconciler.kinds.documents import Expansion, Staff, missing, repeated
+from reconciler.kinds.documents import Expansion, Staff, missing
 from reconciler.model import Claim, Document, Part, Problem, Rule, Switch, Sysctl, Wall, problem
 
 Direction = Literal["in", "out"]
@@ -21,12 +22,17 @@ def expand(document: Document, staff: Staff) -> Expansion:
     problems = list(problems_of(document, staff, location))
     if location is None:
         return Expansion(problems=tuple(problems))
-    parts: list[Part] = [*sysctls(document), *switches(document, location), *rules(document, staff)]
     return Expansion(
-        parts=tuple((document.name, part) for part in parts),
+        hosts=frozenset({document.name}),
+        parts=partial(parts, document, location, staff),
         claims=tuple(claims(document)),
         problems=tuple(problems),
     )
+
+
+def parts(document: Document, location: Document, staff: Staff) -> Iterator[tuple[str, Part]]:
+    for part in (*sysctls(document), *switches(document, location), *rules(document, staff)):
+        yield document.name, part
 
 
 def problems_of(document: Document, staff: Staff, location: Document | None) -> Iterator[Problem]:
@@ -37,8 +43,6 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
         yield from missing(
             document, ("spec", "policy"), "firewall policy", spec["policy"], staff.named("FirewallPolicy")
         )
-    names = [switch["name"] for switch in spec["switches"]]
-    yield from repeated(document, ("spec", "switches"), names, "this switch")
     if location:
         yield from uplink_problems(document, location)
 

@@ -8,6 +8,7 @@ addresses, the blueprint's ports and parameters. `expand` is the table of conten
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
 from typing import Any
 
@@ -34,6 +35,8 @@ from reconciler.model import (
 HOST_GATEWAY = "fe80::1"
 """The host's address on every routed switch. Jails' gateway, so that it never takes part in the customers' prefixes."""
 HOST_GATEWAY4 = "169.254.1.1"
+OWN_NICS = ("lo", "eth0")
+"""What a jail has without any link."""
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
 
@@ -50,9 +53,8 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
     )
     if problems or place is None or blueprint is None:
         return Expansion(problems=problems, claims=tuple(claims(document, place)) if place else ())
-    parts = [(place.host, part) for part in parts_on_host(document, place, blueprint, staff, tenant)]
-    parts.extend(peers_rules(document, place, tenant))
-    return Expansion(parts=tuple(parts), claims=tuple(claims(document, place)))
+    making = partial(parts, document, place, blueprint, staff, tenant)
+    return Expansion(tenant.hosts, making, claims=tuple(claims(document, place)))
 
 
 # ── problems ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -80,7 +82,7 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
 
 
 def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Place) -> Iterator[Problem]:
-    spec = document.spec
+    spec, location = document.spec, staff.named("Location")[place.location]
     if "address" in spec:
         first = subnet(tenant, place.location) or 0
         address = int(IPv6Address(place.address))
@@ -88,14 +90,21 @@ def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Pl
             net = f"{IPv6Address(first)}/64"
             message = f"{place.address} is not in {tenant.customer.name}'s subnet in {place.location}, {net}"
             yield problem(document.path, ("spec", "address"), message, "leave it out to have one derived")
+        yield from router_problems(document, ("spec", "address"), place.address, location)
     if "ipv4" in spec:
-        location = staff.named("Location")[place.location]
         pool = location.spec.get("ipv4", {}).get("pool")
         pointer = ("spec", "ipv4", "address")
         if pool is None:
             yield problem(document.path, pointer, f"location {location.name} has no IPv4 addresses", "")
         elif IPv4Address(place.ipv4) not in IPv4Network(pool):
             yield problem(document.path, pointer, f"{place.ipv4} is not in {location.name}'s pool {pool}", "")
+        yield from router_problems(document, pointer, place.ipv4, location)
+
+
+def router_problems(document: Document, pointer: Pointer, address: str, location: Document) -> Iterator[Problem]:
+    """On a bridged segment a jail with the router's address would be the router."""
+    if address in (location.spec.get("gateway"), location.spec.get("ipv4", {}).get("gateway")):
+        yield problem(document.path, pointer, f"{address} is the router's in {location.name}", "take another one")
 
 
 def blueprint_problems(document: Document, blueprint: Document) -> Iterator[Problem]:
@@ -146,13 +155,18 @@ def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
             message = f"jail {name} is on host {other.spec['host']}, this one on {document.spec['host']}"
             yield problem(document.path, ("spec", *pointer), message, "both have to be on one host")
     yield from link_problems(document)
-    if document.name in tenant.start_cycle:
+    if document.name in tenant.start_cycle and document.name not in document.spec["after"]:
         message = f"each waits for the next: {' → '.join(tenant.start_cycle)}"
         yield problem(document.path, ("spec", "after"), message, "let one of them start first")
 
 
 def link_problems(document: Document) -> Iterator[Problem]:
     for index, link in enumerate(document.spec.get("links", ())):
+        for key in ("nic", "peerNic"):
+            if link[key] in OWN_NICS:
+                where = ("spec", "links", index, key)
+                message = f"every jail has an interface {link[key]} already"
+                yield problem(document.path, where, message, "take another name")
         ours, theirs = ip_interface(link["address"]), ip_interface(link["peerAddress"])
         pointer = ("spec", "links", index, "peerAddress")
         if ours.network != theirs.network or ours == theirs:
@@ -176,6 +190,14 @@ def claims(document: Document, place: Place) -> Iterator[Claim]:
         theirs = jail_id(document.customer, link["to"])
         for id, key in ((place.id, "nic"), (theirs, "peerNic")):
             yield Claim(f"interface in jail {id}", link[key], path, ("spec", "links", index, key))
+
+
+def parts(
+    document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant
+) -> Iterator[tuple[str, Part]]:
+    for part in parts_on_host(document, place, blueprint, staff, tenant):
+        yield place.host, part
+    yield from peers_rules(document, place, tenant)
 
 
 def parts_on_host(

@@ -406,3 +406,11 @@ def test_a_jails_interface_cannot_take_the_place_of_one_that_is_not_ours(town: T
     kind = town["a"].run("ip -d link show precious").stdout
     town["a"].run("ip link del precious")
     assert "bridge" in kind
+
+
+@pytest.mark.parametrize("setting", ["isolated off", "learning on", "flood on"])
+def test_a_port_that_was_opened_by_hand_is_closed_again(town: Town, setting: str) -> None:
+    nic = next(jail.nic.host_side for jail in town.fleet.hosts["a"].jails if jail.id == SPY)
+    town["a"].run(f"bridge link set dev {nic} {setting}")
+    assert "isolated no" in town.words("a")
+    town.converge("a")

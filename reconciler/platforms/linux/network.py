@@ -258,7 +258,9 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
         return
     wanted = resource.state["addresses"].split()
     yield "switch", link.get("master", "none")
-    yield "isolated", yes(link.get("linkinfo", {}).get("info_slave_data", {}).get("isolated", False))
+    flags = link.get("linkinfo", {}).get("info_slave_data", {})
+    alone = flags.get("isolated") and not flags.get("learning") and not flags.get("flood")
+    yield "isolated", yes(bool(alone))
     yield "up", yes(is_up(link) and is_up(inside) and is_up(room.get("lo", {})))
     yield "mac", inside["address"]
     yield "addresses", words(shown(inside))

@@ -11,6 +11,9 @@ from reconciler.kinds.documents import Expansion, Staff
 from reconciler.load import whole
 from reconciler.model import Document, Problem, problem
 
+OWN = ("JAIL_NAME", "JAIL_ADDRESS")
+"""Environment variables that every jail has."""
+
 
 def expand(document: Document, staff: Staff) -> Expansion:
     return Expansion(problems=tuple(parameter_problems(document)))
@@ -18,6 +21,9 @@ def expand(document: Document, staff: Staff) -> Expansion:
 
 def parameter_problems(document: Document) -> Iterator[Problem]:
     for name, parameter in document.spec.get("parameters", {}).items():
+        if name in OWN:
+            message = f"{name} does nothing here: the platform sets it"
+            yield problem(document.path, ("spec", "parameters", name), message, "remove it")
         default = parameter.get("default")
         if default is not None and not matches(parameter.get("pattern"), default):
             pointer = ("spec", "parameters", name, "default")

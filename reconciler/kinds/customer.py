@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.kinds.documents import Expansion, Staff, Tenant, subnet
+from reconciler.kinds.documents import Expansion, Staff, Tenant, subnet, subnets
 from reconciler.kinds.limits import memory, wanted
 from reconciler.model import Claim, Document, Problem, problem
 
@@ -60,8 +60,7 @@ def subnet_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterato
     hosts = {jail.spec["host"] for jail in tenant.jails.values()}
     locations = {h.spec["location"] for name in hosts if (h := staff.find("Host", name))}
     for location in sorted(locations & set(staff.prefixes)):
-        if subnet(tenant, location) is None:
-            prefix = staff.prefixes[location]
+        prefix = staff.prefixes[location]
+        if subnet(tenant, location) is None and subnets(prefix):
             message = f"subnet {document.spec['subnet']} does not fit {prefix} of location {location}"
-            most = (1 << (64 - prefix.prefixlen)) - 1
-            yield problem(document.path, ("spec", "subnet"), message, f"take a number up to {most}")
+            yield problem(document.path, ("spec", "subnet"), message, f"take a number up to {subnets(prefix)}")

@@ -109,7 +109,7 @@ class Tenant:
 
     @cached_property
     def start_cycle(self) -> tuple[str, ...]:
-        """Jails that wait for each other in a circle, or nothing."""
+        """Jails of which each waits for the next, in a circle, or nothing."""
         try:
             TopologicalSorter({name: jail.spec.get("after", ()) for name, jail in self.jails.items()}).prepare()
         except CycleError as error:
@@ -161,7 +161,12 @@ def subnet(tenant: Tenant, location: str) -> int | None:
     """The first address of the customer's /64 in a location, as a number; None when its subnet does not fit."""
     prefix = tenant.staff.prefixes[location]
     number: int = tenant.customer.spec["subnet"]
-    return int(prefix.network_address) + (number << 64) if number < 1 << (64 - prefix.prefixlen) else None
+    return int(prefix.network_address) + (number << 64) if number <= subnets(prefix) else None
+
+
+def subnets(prefix: IPv6Network) -> int:
+    """The highest number of a /64 in it."""
+    return (1 << max(0, 64 - prefix.prefixlen)) - 1
 
 
 def place(document: Document, tenant: Tenant) -> Place | None:

@@ -1,0 +1,117 @@
+"""What documents mean together, and what people read when they do not fit: `tests/cases/kinds/`, a folder a sentence.
+
+Each folder holds the files that differ from the small company in `base/` (`without.txt`: those that are not there),
+and either `expected.txt`, a line for each Problem with its hint below, or `means.txt`: the Parts of hosts that it adds
+(+) to those of `base/`, or takes away (-).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.model import Fleet, Jail, Link, Part, Problem, Rule, Source, Switch, Sysctl, Wall
+from reconciler.repo import WorkTree
+from reconciler.revision import Compiled, Compiler
+
+KINDS = Path(__file__).parent.parent / "cases" / "kinds"
+BASE = KINDS / "base"
+CASES = sorted(path for path in KINDS.iterdir() if path != BASE)
+ABOUT = ("expected.txt", "means.txt", "without.txt")
+
+
+def lay_out(case: Path, folder: Path) -> Path:
+    shutil.copytree(BASE, folder, dirs_exist_ok=True)
+    shutil.copytree(case, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*ABOUT))
+    missing = case / "without.txt"
+    for line in missing.read_text().split() if missing.exists() else ():
+        shutil.rmtree(folder / line) if (folder / line).is_dir() else (folder / line).unlink()
+    return folder
+
+
+def compiled(folder: Path) -> Compiled:
+    return Compiler().compile(WorkTree(folder))
+
+
+def told(problem: Problem) -> str:
+    hint = f"\n    {problem.hint}" if problem.hint else ""
+    return f"{problem.path}:{problem.line}:{problem.column}: {problem.message}{hint}\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Path, tmp_path: Path) -> None:
+    found = compiled(lay_out(case, tmp_path))
+    problems = "".join(map(told, found.all_problems))
+    if (case / "expected.txt").exists():
+        assert problems == (case / "expected.txt").read_text(encoding="utf-8")
+    else:
+        assert problems == ""
+        assert difference(found.fleet) == (case / "means.txt").read_text(encoding="utf-8")
+
+
+def test_the_small_company_that_all_cases_start_from_has_no_problem() -> None:
+    assert not compiled(BASE).problems
+
+
+# ── Parts as people would write them ─────────────────────────────────────────────────────────────────────────
+
+
+def difference(fleet: Fleet) -> str:
+    before, after = list(lines(compiled(BASE).fleet)), list(lines(fleet))
+    gone, new = [f"- {x}\n" for x in before if x not in after], [f"+ {x}\n" for x in after if x not in before]
+    return "".join(gone + new)
+
+
+def lines(fleet: Fleet) -> Iterator[str]:
+    for name, host in fleet.hosts.items():
+        yield f"{name}: {host.platform} in {host.location}, storage {host.storage}"
+        yield from (f"{name}: {line}" for part in host.parts for line in spoken(part))
+    for site in fleet.sites:
+        backends = ", ".join(f"{jail} at [{address}]:{port}" for jail, address, port in site.backends)
+        yield f"site {site.customer}--{site.name}: {', '.join(site.names)} from {backends}"
+
+
+def spoken(part: Part) -> Iterator[str]:
+    match part:
+        case Jail():
+            yield from spoken_jail(part)
+        case Rule():
+            peers = f"{'from' if part.direction == 'in' else 'to'} {' '.join(part.peers) or 'anywhere'}"
+            ports = " ".join(map(str, part.ports)) or "all ports"
+            yield f"{part.subject or 'the host'} {part.direction} {part.protocol} {ports} {peers} ({part.label})"
+        case Switch():
+            kind = "routed" if part.routed else f"bridged to {part.uplink}"
+            yield " ".join([f"switch {part.name}, {kind}", *part.addresses])
+        case Link():
+            for end in part.ends:
+                yield f"link {part.id}: {end.jail} has {end.nic} {end.mac} {' '.join(end.addresses)}"
+        case Sysctl():
+            yield f"sysctl {part.key} = {part.value}"
+        case Wall():
+            yield f"everything {part.direction} that no rule lets pass is dropped"
+
+
+def spoken_jail(jail: Jail) -> Iterator[str]:
+    nic = jail.nic
+    release = f" with {source(jail.release)}" if jail.release else ""
+    memory = f"{jail.limits.memory >> 20}Mi" if jail.limits.memory else "unlimited memory"
+    cpu = f"{jail.limits.cpu} % of a core" if jail.limits.cpu else "unlimited CPU"
+    announced = f", announced on {nic.announce}" if nic.announce else ""
+    yield f"{jail.id} is {jail.blueprint} from {source(jail.application)}{release}"
+    yield f"{jail.id} on {nic.switch} as {nic.host_side} {nic.mac} {' '.join(nic.addresses)}{announced}"
+    yield f"{jail.id} goes out by {' '.join(nic.gateways)}"
+    yield f"{jail.id} runs {' '.join(jail.command)} as {'root' if jail.root else 'app'}, restart {jail.restart}"
+    yield f"{jail.id} may use {memory}, {jail.limits.processes or 'unlimited'} processes, {cpu}"
+    yield f"{jail.id} keeps {' '.join(jail.data) or 'nothing'}{f', defaults {jail.defaults}' if jail.defaults else ''}"
+    yield from (f"{jail.id} has {name}={value}" for name, value in jail.environment)
+    yield from (f"{jail.id} has the secret {secret.name}" for secret in jail.secrets)
+    yield from (f"{jail.id} starts after {other}" for other in jail.after)
+    yield from (f"{jail.id} resolves at {address}" for address in jail.resolvers)
+    yield from (f"{jail.id} knows {name} as {address}" for name, address in jail.neighbours)
+
+
+def source(pinned: Source) -> str:
+    return f"{pinned.kind} {pinned.url} {pinned.digest[:12]}"

@@ -10,6 +10,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -123,23 +124,34 @@ class Remote:
 
 
 def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:
-    """All of the output, then the exit status."""
-    output = bytearray()
+    """All of the output, then the exit status. Standard error is read beside it: unread, it would stop the other."""
+    output, errors = bytearray(), bytearray()
+    reader = threading.Thread(target=drain, args=(channel, errors), daemon=True)
+    reader.start()
     while chunk := channel.recv(1 << 18):
         output += chunk
         if len(output) > MOST or monotonic() > deadline:
             channel.close()
             raise RemoteFailure(f"{name} sent more than {MOST} bytes, or for too long")
     status = channel.recv_exit_status()
-    if status == -1:
-        channel.close()
-        raise RemoteFailure(f"a script was killed on {name}; the next pass goes on from there")
-    if status != 0:
-        words = channel.recv_stderr(4096).decode("utf-8", "replace").strip() or output[-500:].decode("utf-8", "replace")
-        channel.close()
-        raise RemoteFailure(f"a script ended with status {status} on {name}: {words}")
+    reader.join(CONNECT)
     channel.close()
+    if status == -1:
+        alive = channel.get_transport().is_active()
+        what = f"a script was killed on {name}" if alive else f"the connection to {name} broke"
+        raise RemoteFailure(f"{what}; the next pass goes on from there")
+    if status != 0:
+        words = (errors.strip() or output[-500:]).decode("utf-8", "replace")
+        raise RemoteFailure(f"a script ended with status {status} on {name}: {words}")
     return bytes(output)
+
+
+def drain(channel: paramiko.Channel, kept: bytearray) -> None:
+    """The end of what a script says on standard error."""
+    with suppress(OSError):
+        while chunk := channel.recv_stderr(1 << 16):
+            kept += chunk
+            del kept[:-4096]
 
 
 def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:

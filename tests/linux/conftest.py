@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from lab import Host, Lab, Nic
 
 from .town import town, whole_town  # noqa: F401

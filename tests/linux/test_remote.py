@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from lab import Host
 from lab.disk import make_key
-
 from reconciler import remote
 from reconciler.model import Ssh
 from reconciler.platforms import PLATFORMS
@@ -70,7 +70,7 @@ def test_a_pinned_key_that_is_no_key_is_a_failure_in_words(world: World, ssh: Ss
 
 def test_a_key_that_the_host_does_not_know_is_refused(world: World, ssh: Ssh, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger", "stranger")
-    with pytest.raises(RemoteFailure, match="does not let the key .* in as root"):
+    with pytest.raises(RemoteFailure, match=r"does not let the key .* in as root"):
         Remote(ssh, Credentials(tmp_path / "stranger")).run(script("echo never"))
 
 
@@ -121,7 +121,7 @@ def test_a_transfer_that_breaks_off_leaves_nothing(way: Remote, a: Host) -> None
 
 
 def test_a_script_that_fails_is_told_with_its_words(way: Remote) -> None:
-    with pytest.raises(RemoteFailure, match="status 5 on .*: no luck"):
+    with pytest.raises(RemoteFailure, match=r"status 5 on .*: no luck"):
         way.run(script("echo no luck >&2", "exit 5"))
 
 
@@ -209,7 +209,8 @@ def test_two_applies_at_once_do_not_mix(world: World) -> None:
 def test_an_apply_gives_way_to_one_that_holds_the_lock_for_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.platforms.linux.PRELUDE", PLATFORMS["linux"].PRELUDE.replace("flock -w 60", "flock -w 0"))
+    impatient = PLATFORMS["linux"].PRELUDE.replace("flock -w 60", "flock -w 0")
+    monkeypatch.setattr("reconciler.platforms.linux.PRELUDE", impatient)
     world.edit(BUSY, restart=9)
     world["a"].run("systemd-run --quiet --unit=holder flock /run/reconciler/lock sleep 100; sleep 0.2")
     try:

@@ -13,7 +13,8 @@ FOREIGN = """
 mkdir -p /srv/users /etc/reconciler.d /var/lib/machines/theirs/usr/lib /etc/systemd/system/multi-user.target.wants
 echo theirs >/etc/theirs.conf; echo theirs >/srv/users/data; echo theirs >/root/notes
 echo 'net.ipv6.conf.default.hop_limit = 65' >/etc/sysctl.d/50-theirs.conf; sysctl -qp /etc/sysctl.d/50-theirs.conf
-printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/theirs.service
+unit='[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n'
+printf "$unit" >/etc/systemd/system/theirs.service
 systemctl enable -q --now theirs.service
 ip link add theirs0 type bridge; ip addr add 2001:db8:7777::1/64 dev theirs0 nodad; ip link set theirs0 up
 ip netns add theirs; ip link add theirs1 type veth peer name eth0 netns theirs; ip link set theirs1 master theirs0 up

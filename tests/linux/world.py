@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import ryaml
-from lab import Host, Lab, Nic
 
+from lab import Host, Lab, Nic
 from reconciler import age, fetch
 from reconciler.model import Fleet, HostSpec, Manifest, Observation, Plan, Report, Source
 from reconciler.plan import Circumstances, plan

@@ -32,7 +32,8 @@ LOOK = r"""
 sha256sum /etc/theirs.conf /srv/users/data /root/notes /etc/sysctl.d/50-theirs.conf /etc/systemd/system/theirs.service
 sysctl net.ipv6.conf.default.hop_limit
 systemctl show theirs theirs-machine -p ActiveState -p MainPID -p UnitFileState -p NRestarts
-ip -o addr show dev theirs0 | sed 's/^[0-9]*: //; s/ tentative//'; ip -6 route show dev theirs0; ip -6 neigh show proxy dev eth0 | grep 7777
+ip -o addr show dev theirs0 | sed 's/^[0-9]*: //; s/ tentative//'; ip -6 route show dev theirs0
+ip -6 neigh show proxy dev eth0 | grep 7777
 ip -n theirs -br link; ip netns pids theirs; ip -br link show theirs1 | awk '{ print $1, $3 }'
 nft list table inet theirs; nft list table bridge theirs
 machinectl show theirs -p Leader -p State
@@ -69,12 +70,13 @@ def test_data_of_a_removed_jail_is_kept(spare: Callable[[str], World]) -> None:
     assert world["a"].run(f"cat {precious}").stdout == "much\n"
 
 
+RULES, SETTINGS = "/etc/reconciler/firewall.nft", "/etc/sysctl.d/99-reconciler.conf"
 HOSTS_OWN = {
-    "a bridge of our name": ("ip link add jails0 type bridge; ip addr add 192.0.2.1/24 dev jails0", "ip addr show jails0"),
+    "a bridge of our name": ("ip link add jails0 type bridge", "ip addr show jails0"),
     "a table of our name": ("nft add table inet reconciler; nft add chain inet reconciler x", "nft list ruleset"),
-    "a file of our name": ("mkdir -p /etc/reconciler; echo x >/etc/reconciler/firewall.nft", "cat /etc/reconciler/firewall.nft"),
-    "a sysctl file of our name": ("echo '# x' >/etc/sysctl.d/99-reconciler.conf", "cat /etc/sysctl.d/99-reconciler.conf"),
-}  # fmt: skip
+    "a file of our name": (f"mkdir -p /etc/reconciler; echo x >{RULES}", f"cat {RULES}"),
+    "a sysctl file of our name": (f"echo '# x' >{SETTINGS}", f"cat {SETTINGS}"),
+}
 
 
 @pytest.mark.parametrize("what", HOSTS_OWN)
@@ -97,15 +99,13 @@ def test_something_of_the_host_under_our_name_is_a_conflict_and_nothing_is_done(
     assert report.ready, report
 
 
+DATA = "/var/lib/reconciler/jails/acme--shop/data/data"
 JAILS_OWN = {
     "a unit of our name": (
         "echo '# theirs' >/etc/systemd/system/reconciler-jail-acme--shop.service",
         "cat /etc/systemd/system/reconciler-jail-acme--shop.service",
     ),
-    "data of our name": (
-        "mkdir -p /var/lib/reconciler/jails/acme--shop/data/data; echo theirs >/var/lib/reconciler/jails/acme--shop/data/data/x",
-        "cat /var/lib/reconciler/jails/acme--shop/data/data/x",
-    ),
+    "data of our name": (f"mkdir -p {DATA}; echo theirs >{DATA}/x", f"cat {DATA}/x"),
     "a network file of our name": (
         "mkdir -p /etc/reconciler/network; echo '# x' >/etc/reconciler/network/20-acme--shop",
         "cat /etc/reconciler/network/20-acme--shop",
@@ -135,7 +135,8 @@ def test_something_of_a_jail_under_our_name_is_its_conflict_and_the_others_go_on
 
 def test_a_lost_inventory_is_a_conflict_that_adopting_mends_without_touching_anything(world: World) -> None:
     host = world["a"]
-    running = "systemctl show 'reconciler-jail-*' -p MainPID; find /var/lib/reconciler/jails/*/data -type f -printf '%p %T@\\n'"
+    files = "find /var/lib/reconciler/jails/*/data -type f -printf '%p %T@\\n'"
+    running = f"systemctl show 'reconciler-jail-*' -p MainPID; {files}"
     before = host.run(running).stdout
     host.run("rm /var/lib/reconciler/inventory")
     report = world.reconcile("a")
@@ -152,7 +153,7 @@ def test_a_lost_inventory_is_a_conflict_that_adopting_mends_without_touching_any
 
 def test_a_file_that_somebody_put_beside_ours_survives(world: World) -> None:
     host = world["a"]
-    theirs = "/etc/reconciler/network/README /etc/reconciler/notes /var/lib/reconciler/notes /var/lib/reconciler/jails/n"
+    theirs = "/etc/reconciler/network/README /etc/reconciler/n /var/lib/reconciler/n /var/lib/reconciler/jails/n"
     host.run(f"for file in {theirs}; do echo theirs >$file; done")
     world.remove("customers/kiln/jails/www.yaml", "customers/kiln/sites/www.yaml")
     world.converge("a")

@@ -22,6 +22,8 @@ from reconciler.schemas import customer_of
 
 HISTORY = 100
 """How many commits back a good one is looked for."""
+FAR = 100_000
+"""How many commits of any customers are put in order, to tell who wanted something first."""
 BULK = 1_000
 """Files that are many at once."""
 
@@ -42,10 +44,11 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """`problems` by customer; "" is staff's."""
+    """`problems` by customer; "" is staff's. `disputed`: who has none but that somebody else wants the same."""
 
     fleet: Fleet
     problems: Mapping[str, tuple[Problem, ...]]
+    disputed: frozenset[str] = frozenset()
 
     @property
     def all_problems(self) -> tuple[Problem, ...]:
@@ -80,10 +83,12 @@ class Compiler:
         with uncollected(len(fresh) >= BULK or not all(map(customer_of, (*gone, *fresh)))):
             self._load(snapshot, gone, fresh)
             self._resolved = resolve(self._folders.values(), self._resolved, frozen)
-        found = dict(self._resolved.problems)
+        found, households = dict(self._resolved.problems), self._resolved.households
+        disputed = frozenset(c for c in found if c and not households[c].problems)
         for customer, moves in moved(self._resolved, placed or {}).items():
             found[customer] = (*found.get(customer, ()), *moves)
-        return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()})
+            disputed -= {customer}
+        return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()}, disputed)
 
     def _load(self, snapshot: Snapshot, gone: list[str], fresh: list[str]) -> None:
         """Reads the files that differ, all at once, and makes new Folders of those they lie in."""
@@ -182,6 +187,10 @@ def last_good_base(repository: History, head: str, compiler: Compiler) -> str | 
     return None
 
 
+Mounts = Mapping[str, str | None]
+"""Customer → the commit its folder comes from."""
+
+
 @dataclass
 class Mixture:
     """A base commit in which the folders of some customers come from older commits, or from none."""
@@ -194,32 +203,51 @@ class Mixture:
     def settled(self) -> Settled:
         """Each customer with Problems goes back to where it has none; one that still has some is left as it is."""
         mounts: dict[str, str | None] = {}
-        for _ in range(3):
-            compiled = self.compiled(mounts)
-            if not compiled.problems:
-                break
-            blamed = sorted(compiled.problems)
-            again = {c: None if c in mounts else self.last_good(c, blamed) for c in blamed if c}
-            mounts |= again
-        compiled = self.compiled(mounts)
-        revision = Revision({"": self.base, **{f"customers/{c}": commit for c, commit in mounts.items()}})
+        while back := self.back(compiled := self.compiled(mounts), mounts):
+            mounts |= back
+        revision = Revision({"": self.base, **{f"customers/{c}": commit for c, commit in sorted(mounts.items())}})
         return Settled(self.base, revision, None if compiled.problems else compiled.fleet)
 
-    def last_good(self, customer: str, blamed: Iterable[str]) -> str | None:
-        """The newest commit in which this folder has no Problem, with all others that have any left out: two customers
-        who want the same thing are both blamed, and each has to be judged alone."""
-        others: dict[str, str | None] = {c: None for c in blamed if c and c != customer}
-        for commit in self.repository.history(self.base, f"customers/{customer}", HISTORY)[1:]:
-            entries = self.repository.tree(commit, f"customers/{customer}").entries
-            if entries and customer not in self.compiled({**others, customer: commit}).problems:
+    def back(self, compiled: Compiled, mounts: Mounts) -> Mounts:
+        """Who goes back next, and where to: those with Problems of their own first, and nobody from nowhere."""
+        blamed = {c for c in compiled.problems if c and mounts.get(c, "") is not None}
+        if own := sorted(blamed - compiled.disputed):
+            return {c: None if c in mounts else self.last_good(c, mounts) for c in own}
+        return self.before_the_dispute(sorted(blamed), mounts) if blamed else {}
+
+    def last_good(self, customer: str, mounts: Mounts) -> str | None:
+        """The newest commit in which this folder has no Problem, beside the others as they are."""
+        for commit in self.commits(customer)[1:]:
+            if self.folder(customer, commit) and not self.blamed([customer], {**mounts, customer: commit}):
                 return commit
         return None
 
-    def compiled(self, mounts: Mapping[str, str | None]) -> Compiled:
+    def before_the_dispute(self, disputed: list[str], mounts: Mounts) -> Mounts:
+        """Who had it first keeps it: goes back until nobody wanted the same; whoever changed then stays there."""
+        ahead = {c: self.commits(c, mounts.get(c)) for c in disputed}
+        for commit in self.repository.history(self.base, "customers", FAR):
+            late = [c for c in disputed if ahead[c][:1] == [commit]]
+            ahead |= {c: ahead[c][1:] for c in late}
+            then = {c: ahead[c][0] if ahead[c] and self.folder(c, ahead[c][0]) else None for c in disputed}
+            if late and not self.blamed(disputed, {**mounts, **then}):
+                return {c: then[c] for c in late}
+        return dict.fromkeys(disputed)
+
+    def commits(self, customer: str, since: str | None = None) -> list[str]:
+        """Those that changed this folder, newest first, from the one it is held at."""
+        return self.repository.history(since or self.base, f"customers/{customer}", HISTORY)
+
+    def folder(self, customer: str, commit: str) -> Mapping[str, Entry]:
+        return self.repository.tree(commit, f"customers/{customer}").entries
+
+    def blamed(self, customers: Iterable[str], mounts: Mounts) -> bool:
+        return not self.compiled(mounts).problems.keys().isdisjoint(customers)
+
+    def compiled(self, mounts: Mounts) -> Compiled:
         tree = self.repository.tree(self.base, known=self.compiler.newest)
         entries = {p: e for p, e in tree.entries.items() if customer_of(p) not in mounts}
         for customer, commit in mounts.items():
             if commit:
-                entries |= self.repository.tree(commit, f"customers/{customer}").entries
+                entries |= self.folder(customer, commit)
         frozen = frozenset(c for c, commit in mounts.items() if commit is None)
         return self.compiler.compile(replace(tree, entries=entries), frozen, self.placed)

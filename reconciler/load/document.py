@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from sys import intern
 from typing import Any
 
 import ryaml
@@ -19,7 +20,7 @@ from reconciler.load.faults import shape
 from reconciler.load.files import fill, folder_name, model
 from reconciler.load.formats import NAME, judge
 from reconciler.load.positions import BOM, position
-from reconciler.load.syntax import TAG, tags, undecodable, unparsed
+from reconciler.load.syntax import tags, undecodable, unparsed
 from reconciler.load.words import MOST, Finding, printable, shown, where
 from reconciler.model import Document, Pointer, Problem
 from reconciler.schemas import SCHEMAS, customer_of, places
@@ -43,9 +44,13 @@ def document(path: str, kind: str, data: bytes) -> Document | tuple[Problem, ...
         value = ryaml.loads(text)
     except ValueError as error:  # InvalidYamlError is one
         return unparsed(path, text, str(error))
-    if not _flawless(path, kind, text, value) and (problems := _problems(path, kind, text, value)):
-        return problems
-    return Document(path, kind, value["metadata"]["name"], customer_of(path), value["spec"])
+    customer = customer_of(path)
+    if not _flawless(path, kind, customer, text, value):
+        return _problems(path, kind, customer, text, value)
+    try:
+        return Document(path, kind, value["metadata"]["name"], customer, _kept(value["spec"]))
+    except _Fraction:
+        return _problems(path, kind, customer, text, value)
 
 
 def _hostile(data: bytes) -> tuple[str, str] | None:
@@ -76,41 +81,41 @@ def _unfolded(data: bytes) -> int:
     return size
 
 
-def _flawless(path: str, kind: str, text: str, value: Any) -> bool:
+def _flawless(path: str, kind: str, customer: str, text: str, value: Any) -> bool:
     """The accepting path: every judge says yes, and nothing is worded."""
     try:
         return (
             judge(kind).is_valid(value)
-            and _whole_numbers(value)
             and _name(path, kind) in (None, value["metadata"]["name"])
-            and not folder_name(customer_of(path))
-            and not ("!" in text and TAG.search(text))
+            and not folder_name(customer)
+            and not ("!" in text and any(tags(path, text)))
         )
     except ValueError:  # jsonschema-rs refuses to look at mappings whose keys are not text
         return False
 
 
-def _whole_numbers(value: Any) -> bool:
-    """No number has a point: to JSON Schema 80.0 is an integer, in a generated file it is another text than 80."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is dict:
-            stack.extend(item.values())
-        elif type(item) is list:
-            stack.extend(item)
-        elif type(item) is float:
-            return False
-    return True
+class _Fraction(Exception):
+    """To JSON Schema 80.0 is an integer; in a generated file it is another text than 80."""
+
+
+def _kept(value: Any) -> Any:
+    """The same, with each key once in memory for all documents: a fifth less of it at 100,000 jails."""
+    if type(value) is dict:
+        return {intern(key): item if type(item) is str else _kept(item) for key, item in value.items()}
+    if type(value) is list:
+        return [item if type(item) is str else _kept(item) for item in value]
+    if type(value) is float:
+        raise _Fraction
+    return value
 
 
 # ── what is wrong with it ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _problems(path: str, kind: str, text: str, value: Any) -> tuple[Problem, ...]:
+def _problems(path: str, kind: str, customer: str, text: str, value: Any) -> tuple[Problem, ...]:
     """Every finding, one a place, in the file's order."""
     found: dict[Pointer, Finding] = {}
-    for finding in islice(_findings(path, kind, text, value), 10 * MOST):
+    for finding in islice(_findings(path, kind, customer, value), 10 * MOST):
         found.setdefault(finding.pointer, finding)
     meant = {finding.mends for finding in found.values()} - {()}
     told = [finding for pointer, finding in found.items() if pointer not in meant]
@@ -122,8 +127,8 @@ def _problems(path: str, kind: str, text: str, value: Any) -> tuple[Problem, ...
     return tuple(sorted(problems))
 
 
-def _findings(path: str, kind: str, text: str, value: Any) -> Iterator[Finding]:
-    yield from folder_name(customer_of(path))
+def _findings(path: str, kind: str, customer: str, value: Any) -> Iterator[Finding]:
+    yield from folder_name(customer)
     if isinstance(value, dict):
         other = value.get("kind")
         if other != kind and isinstance(other, str) and other in SCHEMAS:

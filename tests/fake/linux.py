@@ -18,6 +18,7 @@ from reconciler.platforms.linux.paths import ETC, STATE, UNITS, digest, file_dig
 from reconciler.platforms.steps import Call, Delete, Put, Step, content, entry, parse_entry
 
 INVENTORY = f"{STATE}/inventory"
+NEEDED = ("ip", "bridge", "nft", "systemd-nspawn", "nsenter", "setpriv", "flock", "base64", "awk")
 FOR_ITSELF = ("fe80::1/64", "169.254.1.1/32")
 """Addresses of scope link: `settle` leaves them alone."""
 
@@ -80,6 +81,7 @@ class Debian:
         self.settings: dict[str, str] = {}
         self.kernel: bytes = b""
         self.processes: dict[str, Process] = {}
+        self.commands = set(NEEDED)
         self.seals: dict[str, bytes] = {}
         self._inodes = itertools.count(1000)
 
@@ -341,6 +343,9 @@ class Debian:
         return "".join("\t".join(line) + "\n" for line in lines).encode()
 
     def about_inventory(self) -> Iterator[tuple[str, ...]]:
+        for command in NEEDED:
+            if command not in self.commands:
+                yield "need", command
         hold = self.files.get(f"{ETC}/hold")
         if hold:
             yield "hold", "2024-01-01", hold.content.decode()

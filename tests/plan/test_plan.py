@@ -1,0 +1,366 @@
+"""What a plan says, in which order, and what it holds back: manifests and observations in, words out.
+
+Resources here are of no platform: a key, a state, claims. What steps do with a plan is in `tests/reconcile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from fake import specs
+from reconciler.model import Change, File, Guard, Manifest, Observation, Owned, Plan, Resource, Secret
+from reconciler.plan import Circumstances, inventory, plan
+from reconciler.platforms import PLATFORMS
+from reconciler.platforms.linux.paths import file_state
+from reconciler.platforms.steps import settled
+
+TODAY = date(2024, 2, 20)
+GIVEN = Circumstances(TODAY)
+
+
+def thing(key: str, owner: str = "", **fields: Any) -> Resource:
+    return Resource(key, owner, **{"state": {"is": "right"}, "words": key, **fields})
+
+
+def port(owner: str, address: str) -> Resource:
+    return thing(f"port/1 {owner}", owner, state={"address": address}, claims=frozenset({address}))
+
+
+def jail(number: int, runs: str = "now") -> Resource:
+    owner = f"acme--{number}"
+    return thing(f"jail/1 {owner}", owner, state={"runs": runs}, disrupts={"runs": f"restart of {owner}"})
+
+
+def wanted(*resources: Resource) -> Manifest:
+    return Manifest("a", resources, "digest")
+
+
+def entries(*resources: Resource) -> tuple[Owned, ...]:
+    return tuple(Owned(r.key, r.owner, n, "", r.claims, r.undo) for n, r in enumerate(resources))
+
+
+def seen(*resources: Resource, **fields: Any) -> Observation:
+    """A host on which these are as they were wanted, and ours."""
+    states = {r.key: r.state for r in resources}
+    return Observation(**{"states": states, "present": frozenset(states), "inventory": entries(*resources), **fields})
+
+
+def spoken(planned: Plan) -> list[str]:
+    return [f"{change.action} {change.key}" for change in planned.changes]
+
+
+def made(before: Iterable[Resource], after: Iterable[Resource], given: Circumstances = GIVEN) -> Plan:
+    return plan(wanted(*after), seen(*before), given)
+
+
+# ── order ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SWITCH, TREE = thing("switch/1 sw0"), thing("tree/1 abc")
+A = [thing("data/1 acme--a", "acme--a"), port("acme--a", "::a"), thing("jail/1 acme--a", "acme--a")]
+B = [thing("data/1 acme--b", "acme--b"), port("acme--b", "::b"), thing("jail/1 acme--b", "acme--b")]
+
+
+def test_what_is_as_wanted_needs_nothing() -> None:
+    assert made([SWITCH, *A], [SWITCH, *A]).changes == ()
+
+
+def test_things_are_made_in_the_manifests_order() -> None:
+    assert spoken(made([], [SWITCH, *A])) == [
+        "create switch/1 sw0",
+        "create data/1 acme--a",
+        "create port/1 acme--a",
+        "create jail/1 acme--a",
+    ]
+
+
+def test_a_removed_jail_goes_first_and_backwards_and_what_the_host_no_longer_needs_goes_last() -> None:
+    assert spoken(made([SWITCH, TREE, *A], [SWITCH, *B])) == [
+        "remove jail/1 acme--a",
+        "remove port/1 acme--a",
+        "retain data/1 acme--a",
+        "create data/1 acme--b",
+        "create port/1 acme--b",
+        "create jail/1 acme--b",
+        "remove tree/1 abc",
+    ]
+
+
+def test_what_a_jail_that_stays_no_longer_needs_goes_last() -> None:
+    secret = thing("secret/1 acme--a/key", "acme--a")
+    assert spoken(made([secret, *A], [*A, *B]))[-1] == "remove secret/1 acme--a/key"
+
+
+def test_positions_in_the_inventory_decide_and_not_the_order_of_its_lines() -> None:
+    entries = seen(*A).inventory
+    shuffled = Observation({}, inventory=(entries[2], entries[0], entries[1]))
+    assert spoken(plan(wanted(), shuffled, GIVEN)) == [
+        "remove jail/1 acme--a",
+        "remove port/1 acme--a",
+        "retain data/1 acme--a",
+    ]
+
+
+# ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_address_is_released_before_it_is_taken() -> None:
+    planned = made([port("x--a", "::1"), port("x--b", "::2")], [port("x--a", "::2"), port("x--b", "::3")])
+    assert spoken(planned) == ["update port/1 x--b", "update port/1 x--a"]
+    assert [change.waits for change in planned.changes] == [frozenset(), {"x--b"}]
+
+
+def test_three_in_a_chain_move_from_its_end() -> None:
+    before = [port("x--a", "::1"), port("x--b", "::2"), port("x--c", "::3")]
+    after = [port("x--a", "::2"), port("x--b", "::3"), port("x--c", "::4")]
+    assert spoken(made(before, after)) == ["update port/1 x--c", "update port/1 x--b", "update port/1 x--a"]
+
+
+def test_a_new_jail_takes_the_address_of_one_that_moves_and_of_one_that_goes() -> None:
+    planned = made([port("x--b", "::1"), port("x--c", "::2")], [port("x--a", "::1"), port("x--b", "::2")])
+    assert spoken(planned) == ["remove port/1 x--c", "update port/1 x--b", "create port/1 x--a"]
+
+
+def test_what_holds_a_wanted_claim_goes_early_even_if_its_jail_stays() -> None:
+    cable, other = (thing(f"cable/1 {n}", "x--a", claims=frozenset({"x--a/c0"})) for n in "12")
+    host = thing("jail/1 x--a", "x--a")
+    assert spoken(made([cable, host], [other, host])) == ["remove cable/1 1", "create cable/1 2"]
+
+
+def test_two_who_exchange_addresses_are_left_alone_and_others_go_on() -> None:
+    before = [port("x--a", "::1"), port("x--b", "::2"), port("x--c", "::3")]
+    after = [port("x--a", "::2"), port("x--b", "::1"), port("x--c", "::4")]
+    planned = made(before, after)
+    assert spoken(planned) == ["update port/1 x--c"]
+    assert [failure.owner for failure in planned.conflicts] == ["x--a", "x--b"]
+    assert "in two commits" in planned.conflicts[0].reason
+
+
+def test_who_waits_for_somebody_that_is_left_alone_is_left_alone_too() -> None:
+    before = [port("x--a", "::1"), port("x--b", "::2"), port("x--c", "::3")]
+    after = [port("x--a", "::2"), port("x--b", "::3"), port("x--c", "::4")]
+    planned = made(before, after, replace(GIVEN, untouched=frozenset({"x--b"})))
+    assert spoken(planned) == ["update port/1 x--c"]
+    assert [(failure.owner, failure.reason) for failure in planned.conflicts] == [
+        ("x--a", "change port/1 x--a: address ::1 → ::2: x--b has the address or interface still")
+    ]
+
+
+# ── what is not ours ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_exists_under_our_key_and_is_not_ours_is_a_conflict_of_its_owner_alone() -> None:
+    host = seen(SWITCH, inventory=seen(SWITCH).inventory, present=frozenset({SWITCH.key, "jail/1 acme--a"}))
+    planned = plan(wanted(SWITCH, *A, *B), host, GIVEN)
+    assert [(conflict.owner, conflict.key) for conflict in planned.conflicts] == [("acme--a", "jail/1 acme--a")]
+    assert {change.owner for change in planned.changes} == {"acme--b"}
+    assert planned.untouched == {"acme--a"}
+    assert {owned.owner for owned in inventory(wanted(SWITCH, *A, *B), host, planned)} == {"", "acme--b"}
+
+
+def test_a_conflict_of_the_hosts_own_stops_the_whole_host() -> None:
+    planned = plan(wanted(SWITCH, *A), Observation({}, present=frozenset({SWITCH.key})), GIVEN)
+    assert [conflict.owner for conflict in planned.conflicts] == [""]
+    assert planned.changes == ()
+
+
+def test_adopting_takes_it_for_ours() -> None:
+    host = seen(SWITCH, *A, inventory=())
+    planned = plan(wanted(SWITCH, *A), host, replace(GIVEN, adopt=True))
+    assert (planned.conflicts, planned.changes) == ((), ())
+    assert inventory(wanted(SWITCH, *A), host, planned) == seen(SWITCH, *A).inventory
+
+
+def test_owners_that_are_left_as_they_are_keep_what_is_in_the_inventory() -> None:
+    planned = made(A, [*B], replace(GIVEN, untouched=frozenset({"acme--a"})))
+    assert {change.owner for change in planned.changes} == {"acme--b"}
+    assert {owned.key for owned in inventory(wanted(*B), seen(*A), planned)} == {r.key for r in (*A, *B)}
+
+
+# ── guards ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("jails", "touched", "refused"),
+    [(2, 2, False), (3, 3, True), (9, 3, True), (10, 3, False), (10, 4, True), (11, 4, True), (14, 4, False)],
+)
+@pytest.mark.parametrize("how", ["removed", "restarted"])
+def test_more_than_30_percent_and_at_least_3_jails_at_once_are_refused(
+    jails: int, touched: int, refused: bool, how: str
+) -> None:
+    before = [jail(number) for number in range(jails)]
+    after = before[touched:] if how == "removed" else [*(jail(n, "anew") for n in range(touched)), *before[touched:]]
+    assert bool(made(before, after).refusal) == refused
+    assert made(before, after, replace(GIVEN, reviewed=True)).refusal == ""
+
+
+def test_the_platform_sets_the_guards_numbers() -> None:
+    before = [jail(number) for number in range(10)]
+    strict = replace(GIVEN, guard=Guard(percent=5, minimum=1))
+    assert made(before, before[1:], strict).refusal.startswith("1 of 10 jails would be removed or restarted at once")
+    assert made(before, before[5:], replace(GIVEN, guard=Guard(percent=50, minimum=1))).refusal == ""
+
+
+def test_new_jails_are_never_refused() -> None:
+    assert made([], [jail(number) for number in range(50)]).refusal == ""
+
+
+def test_a_jail_that_does_not_run_is_started_without_asking_the_guard() -> None:
+    jails = [jail(number) for number in range(5)]
+    stopped = replace(seen(*jails), states={})
+    planned = plan(wanted(*jails), stopped, GIVEN)
+    assert len(planned.changes) == 5
+    assert (planned.refusal, {change.disrupts for change in planned.changes}) == ("", {""})
+
+
+def test_a_refused_plan_still_says_what_it_would_do() -> None:
+    before = [jail(number) for number in range(5)]
+    assert len(made(before, []).changes) == 5
+
+
+# ── frozen customers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_host_that_has_anything_of_a_frozen_customer_is_left_as_it_is() -> None:
+    frozen = replace(GIVEN, frozen=frozenset({"acme", "kiln"}), reviewed=True)
+    refusal = made(A, [], frozen).refusal
+    assert refusal == "no good commit is known of acme, which has jails here: nothing is changed"
+    assert made([], B, replace(GIVEN, frozen=frozenset({"kiln"}))).refusal == ""
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def done(planned: Plan, manifest: Manifest, observation: Observation) -> tuple[Owned, ...]:
+    """The inventory after all of it was carried out."""
+    kept = {owned.key: owned for owned in inventory(manifest, observation, planned)}
+    for change in planned.changes:
+        after = settled(change, kept.pop(change.key, None))
+        kept |= {change.key: after} if after else {}
+    return tuple(kept.values())
+
+
+def test_a_removed_jail_keeps_its_data_for_14_days_and_is_told_until_when() -> None:
+    planned = made(A, [])
+    assert "data of acme--a" in planned.changes[-1].words
+    assert "until 2024-03-05" in planned.changes[-1].words
+    left = done(planned, wanted(), seen(*A))
+    assert [(owned.key, owned.retained) for owned in left] == [("data/1 acme--a", "2024-03-05")]
+
+
+def test_retained_data_stays_as_it_is_from_then_on() -> None:
+    left = done(made(A, []), wanted(), seen(*A))
+    later = plan(wanted(), Observation({}, inventory=left), replace(GIVEN, today=date(2030, 1, 1)))
+    assert later.changes == ()
+
+
+def test_a_jail_that_comes_back_gets_its_data_back() -> None:
+    left = done(made(A, []), wanted(), seen(*A))
+    host = Observation({A[0].key: A[0].state}, frozenset({A[0].key}), left)
+    planned = plan(wanted(*A), host, GIVEN)
+    assert planned.conflicts == ()
+    assert planned.changes[0].words == "bring back data/1 acme--a, as it was left"
+    assert {owned.retained for owned in done(planned, wanted(*A), host)} == {""}
+
+
+def test_until_a_change_is_done_the_inventory_knows_what_was_there_before() -> None:
+    before = replace(port("x--a", "::1"), undo="give ::1 back")
+    after = replace(port("x--a", "::2"), undo="give ::2 back")
+    planned = made([before], [after])
+    (during,) = inventory(wanted(after), seen(before), planned)
+    assert (during.undo, during.claims) == ("give ::1 back", {"::1", "::2"})
+    assert done(planned, wanted(after), seen(before)) == seen(after).inventory
+
+
+# ── words ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CONF = File("/etc/app.conf", b"one\ntwo\n")
+
+
+def test_a_change_says_what_is_and_what_should_be() -> None:
+    now = replace(seen(jail(1)), states={"jail/1 acme--1": {"runs": "", "memory": "1Mi"}})
+    want = replace(jail(1), state={"runs": "", "memory": "2Mi", "cpu": "50%"}, words="jail acme--1")
+    (change,) = plan(wanted(want), now, GIVEN).changes
+    assert change.words == "change jail acme--1: memory 1Mi → 2Mi; cpu missing → 50%"
+    assert change.differences == (("memory", "1Mi", "2Mi"), ("cpu", "", "50%"))
+    assert change.disrupts == ""
+
+
+@pytest.mark.parametrize(
+    ("is_now", "words"),
+    [
+        (None, "/etc/app.conf is missing"),
+        ("0600 0:0 {sha}", "/etc/app.conf is 0600 0:0, not 0644 0:0"),
+        ("0644 0:0 another", "/etc/app.conf differs"),
+    ],
+)
+def test_a_file_is_told_by_its_access_and_its_diff(is_now: str | None, words: str) -> None:
+    sha = file_state(CONF)[CONF.path].rpartition(" ")[2]
+    wants = thing("file/1 x", state={**file_state(CONF), "is": "right"}, files=(CONF,))
+    states = {"file/1 x": {"is": "right", **({CONF.path: is_now.format(sha=sha)} if is_now else {})}}
+    (change,) = plan(wanted(wants), replace(seen(wants), states=states), GIVEN).changes
+    assert change.words == f"change file/1 x: {words}"
+
+
+def test_a_diff_shows_what_somebody_changed() -> None:
+    wants = thing("file/1 x", state=file_state(CONF), files=(CONF,))
+    host = replace(seen(wants), states={"file/1 x": {CONF.path: "0644 0:0 x"}}, contents={CONF.path: "one\nthree\n"})
+    (change,) = plan(wanted(wants), host, GIVEN).changes
+    assert change.diff.splitlines()[2:] == ["@@ -1,2 +1,2 @@", " one", "-three", "+two"]
+
+
+def test_only_what_ran_is_disturbed() -> None:
+    assert made([jail(1)], [jail(1, "anew")]).changes[0].disrupts == "restart of acme--1"
+    assert made([], [jail(1)]).changes[0].disrupts == ""
+    assert made([jail(1)], []).changes[0].disrupts == "jail acme--1 stops"
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_secret_appears_nowhere_in_a_plan() -> None:
+    with_secret = specs.spec(specs.jail("acme--db", secrets=(specs.secret("password", "hunter2"),)))
+    manifest = PLATFORMS["linux"].lower(with_secret)
+    owned = tuple(Owned(r.key, r.owner, n) for n, r in enumerate(manifest.resources))
+    secrets = [f.path for r in manifest.resources for f in r.files if isinstance(f.content, Secret)]
+    contents = dict.fromkeys(secrets, "hunter1\n")
+    states = {r.key: dict.fromkeys(r.state, "other") for r in manifest.resources}
+    planned = plan(manifest, Observation(states, frozenset(states), owned, contents=contents), GIVEN)
+    change = next(change for change in planned.changes if change.key.startswith("secret/"))
+    assert change.differences
+    assert (len(secrets), change.diff) == (1, "")
+    assert "hunter" not in repr(planned)
+
+
+def test_two_secrets_of_one_value_have_two_digests() -> None:
+    one, other = (File("/x", Secret(b"hunter2", salt)) for salt in ("acme/one", "acme/two"))
+    assert file_state(one) != file_state(other)
+    assert file_state(one) != file_state(File("/x", b"hunter2"))
+
+
+# ── the digest ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_digest_is_the_same_for_the_same_changes_and_another_for_any_other() -> None:
+    before, after = [SWITCH, *A], [SWITCH, *B]
+    digest = made(before, after).digest
+    assert made(before, after).digest == digest
+    assert made(before, after, replace(GIVEN, today=date(2024, 2, 21))).digest == digest
+    others = [
+        made(before, before),
+        made(before, [SWITCH]),
+        made([*before, TREE], after),
+        made(before, [SWITCH, *B[:2], replace(B[2], state={"is": "otherwise"})]),
+        plan(replace(wanted(*after), host="b"), seen(*before), GIVEN),
+    ]
+    assert len({digest, *(other.digest for other in others)}) == 6
+
+
+def test_a_change_is_named_by_all_that_it_does() -> None:
+    change = Change("update", "jail/1 acme--a", "acme--a", "words")
+    assert change == replace(change)
+    assert made([jail(1)], [jail(1, "anew")]).digest != made([jail(1)], [jail(1, "later")]).digest

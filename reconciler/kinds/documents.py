@@ -43,6 +43,9 @@ class Named(dict[str, Document]):
     broken: frozenset[str] = frozenset()
 
 
+NONE = Named()
+
+
 @dataclass(frozen=True, slots=False)
 class Staff:
     """Staff's documents by kind and name."""
@@ -50,7 +53,7 @@ class Staff:
     documents: Mapping[str, Named]
 
     def named(self, kind: str) -> Named:
-        return self.documents.get(kind, Named())
+        return self.documents.get(kind, NONE)
 
     def find(self, kind: str, name: str) -> Document | None:
         return self.named(kind).get(name)
@@ -68,6 +71,11 @@ class Staff:
     @cached_property
     def prefixes(self) -> Mapping[str, IPv6Network]:
         return {name: IPv6Network(d.spec["prefix"]) for name, d in self.named("Location").items()}
+
+    @cached_property
+    def subnets(self) -> Mapping[str, tuple[int, int]]:
+        """Location → its first address as a number, and the highest number of a /64 in it."""
+        return {name: (int(prefix.network_address), subnets(prefix)) for name, prefix in self.prefixes.items()}
 
 
 @dataclass(frozen=True, slots=False)
@@ -111,7 +119,8 @@ class Tenant:
     def start_cycle(self) -> tuple[str, ...]:
         """Jails of which each waits for the next, in a circle, or nothing."""
         try:
-            TopologicalSorter({name: jail.spec.get("after", ()) for name, jail in self.jails.items()}).prepare()
+            waits = {name: jail.spec["after"] for name, jail in self.jails.items() if "after" in jail.spec}
+            TopologicalSorter(waits).prepare()
         except CycleError as error:
             return tuple(reversed(error.args[1]))
         return ()
@@ -159,9 +168,9 @@ def interface(digest: bytes, letter: str = "j") -> str:
 
 def subnet(tenant: Tenant, location: str) -> int | None:
     """The first address of the customer's /64 in a location, as a number; None when its subnet does not fit."""
-    prefix = tenant.staff.prefixes[location]
+    first, highest = tenant.staff.subnets[location]
     number: int = tenant.customer.spec["subnet"]
-    return int(prefix.network_address) + (number << 64) if number <= subnets(prefix) else None
+    return first + (number << 64) if number <= highest else None
 
 
 def subnets(prefix: IPv6Network) -> int:

@@ -114,7 +114,7 @@ RULES = [
 ]
 
 UNITS = [
-    www("a jail is stopped", "systemctl stop $UNIT", "jail acme--www: runs missing"),
+    www("a jail is stopped", "systemctl stop $UNIT", "jail acme--www: runs"),
     www("a jail is disabled", "systemctl disable --quiet $UNIT", "multi-user.target.wants/.* is missing"),
     www("a jail is terminated", "machinectl terminate $JAIL; while machinectl show $JAIL; do sleep 0.1; done", ""),
     www("a jail is killed", "machinectl kill -s KILL $JAIL; sleep 0.3", ""),

@@ -130,6 +130,7 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
             "one more": lambda m, r: switch(m, r).addresses.add("2001:db8::bad/64"),
         },
         "uplink": {"released": release_uplink},
+        "others joined": {"eth2": lambda m, r: setattr(m.interfaces["", "eth2"], "master", r.name)},
     },
     "port/1": {
         "switch": {

@@ -18,6 +18,8 @@ from reconciler.platforms.linux.paths import ETC, STATE, UNITS, digest, file_dig
 from reconciler.platforms.steps import Call, Delete, Put, Step, content, entry, parse_entry
 
 INVENTORY = f"{STATE}/inventory"
+OURS = "7547"
+"""The kernel's group of the ports that `network.sh` made."""
 NEEDED = ("ip", "bridge", "nft", "systemd-nspawn", "nsenter", "setpriv", "flock", "base64", "awk")
 FOR_ITSELF = ("fe80::1/64", "169.254.1.1/32")
 """Addresses of scope link: `settle` leaves them alone."""
@@ -151,8 +153,10 @@ class Debian:
         bridge = self.interfaces.setdefault(("", name), Interface("bridge"))
         bridge.up, bridge.snooping = True, False
         self.settle("", name, addresses)
-        if mode == "routed":
-            bridge.addresses |= set(FOR_ITSELF)
+        for (room, other), interface in self.interfaces.items():
+            if not room and interface.master == name and interface.kind != "veth" and other != port:
+                interface.master = ""
+        bridge.addresses = bridge.addresses - set(FOR_ITSELF) | set(FOR_ITSELF if mode == "routed" else ())
         if port != "-":
             self.interfaces["", port].master, self.interfaces["", port].up = name, True
 
@@ -193,8 +197,7 @@ class Debian:
     ) -> None:
         self.room(jail)
         if ("", nic) not in self.interfaces or (jail, "eth0") not in self.interfaces:
-            if ("", nic) in self.interfaces and self.interfaces["", nic].kind != "veth":
-                raise StepFailed(f"the host has an interface {nic} already")
+            self.to_be_had(nic)
             self.unplug("", nic)
             self.unplug(jail, "eth0")
             self.pair(("", nic), (jail, "eth0"), other_mac=mac)
@@ -209,6 +212,10 @@ class Debian:
             self.routes[""][address] = (bridge, "")
             if announce != "-":
                 self.proxied.add((address.partition("/")[0], announce))
+
+    def to_be_had(self, nic: str) -> None:
+        if ("", nic) in self.interfaces and self.interfaces["", nic].kind != "veth":
+            raise StepFailed(f"the host has an interface {nic} already")
 
     def leave(self, addresses: str, bridge: str, announce: str) -> None:
         for address in addresses.split():
@@ -240,6 +247,9 @@ class Debian:
         self.unplug(room, nic)
 
     # ── the other functions of the prelude ───────────────────────────────────────────────────────────────────
+
+    def fail(self, words: str) -> None:
+        raise StepFailed(words)
 
     def set_sysctl(self, key: str, value: str) -> None:
         self.settings[key] = value
@@ -442,14 +452,14 @@ class Debian:
 CALLS: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
     for name in (
-        "network", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain", "unretain",
-        "machine", "no_machine", "reload_units",
+        "network", "fail", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain",
+        "unretain", "machine", "no_machine", "reload_units",
     )
 }  # fmt: skip
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""
 NETWORK: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
-    for name in ("uplink", "switch", "no_switch", "port", "leave", "no_port", "cable", "no_cable")
+    for name in ("uplink", "switch", "no_switch", "to_be_had", "port", "leave", "no_port", "cable", "no_cable")
 }
 
 
@@ -467,5 +477,6 @@ def shown_link(name: str, interface: Interface) -> dict[str, object]:
     info: dict[str, object] = {"info_data": {"mcast_snooping": int(interface.snooping)}}
     if interface.master:
         info["info_slave_data"] = {"isolated": interface.isolated}
-    entry = {"ifname": name, "flags": up(interface), "linkinfo": info}
+    group = OURS if interface.kind == "veth" else "default"
+    entry = {"ifname": name, "flags": up(interface), "linkinfo": info, "group": group}
     return {**entry, **({"master": interface.master} if interface.master else {})}

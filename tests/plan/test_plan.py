@@ -325,7 +325,7 @@ def test_only_what_ran_is_disturbed() -> None:
 def test_a_secret_appears_nowhere_in_a_plan() -> None:
     with_secret = specs.spec(specs.jail("acme--db", secrets=(specs.secret("password", "hunter2"),)))
     manifest = PLATFORMS["linux"].lower(with_secret)
-    owned = tuple(Owned(r.key, r.owner, n) for n, r in enumerate(manifest.resources))
+    owned = entries(*manifest.resources)
     secrets = [f.path for r in manifest.resources for f in r.files if isinstance(f.content, Secret)]
     contents = dict.fromkeys(secrets, "hunter1\n")
     states = {r.key: dict.fromkeys(r.state, "other") for r in manifest.resources}

@@ -82,18 +82,30 @@ class Repository:
             self._damaged("objects are missing")
         return list(map(int, lines))
 
-    def blobs(self, shas: list[str]) -> list[bytes]:
-        """Their contents, all in memory at once."""
-        asked = self._git.run("cat-file", "--batch", "--buffer", feed=_lines(shas))
-        contents = list(_contents(asked.out))
-        if asked.status or len(contents) != len(shas):
+    def blobs(self, shas: list[str]) -> Iterator[bytes]:
+        """Their contents, while git reads on."""
+        count = 0
+        for content in _contents(self._git.stream("cat-file", "--batch", "--buffer", feed=_lines(shas))):
+            count += 1
+            yield content
+        if count != len(shas):
             self._damaged("objects are missing")
-        return contents
 
     def history(self, commit: str, path: str = "", limit: int = 100) -> list[str]:
         """First-parent commits that touched `path`, newest first."""
         below = ["--", path] if path else []
         return self._ask("rev-list", "--first-parent", f"--max-count={limit}", self.resolve(commit), *below).split()
+
+    def history_beside(self, commit: str, folder: str, limit: int = 100) -> list[str]:
+        """First-parent commits that touched something else than `folder`, newest first."""
+        beside = f":(exclude){folder}"
+        asked = ("--no-literal-pathspecs", "rev-list", "--first-parent", f"--max-count={limit}", self.resolve(commit))
+        return self._ask(*asked, "--", beside).split()
+
+    def parent(self, commit: str) -> str | None:
+        """The commit before, on the first-parent line; None before the first."""
+        asked = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^")
+        return asked.text if asked.status == 0 else None
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether `old` is `new` or came before it; a commit that is not here did not."""
@@ -136,7 +148,7 @@ class Tree:
         sizes = self.repository.sizes(shas) if shas else []
         for batch in _batches(list(zip(shas, sizes, strict=True))):
             small = [sha for sha, size in batch if size <= LIMIT]
-            blobs = iter(self.repository.blobs(small) if small else ())
+            blobs = self.repository.blobs(small) if small else iter(())
             for _, size in batch:
                 yield next(blobs) if size <= LIMIT else too_large(size)
 
@@ -179,16 +191,22 @@ def _differences(listing: bytes) -> Iterator[tuple[str, Entry | None]]:
         yield path, None if status == "D" else Entry(mode, sha)
 
 
-def _contents(batch: bytes) -> Iterator[bytes]:
+def _contents(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """`cat-file --batch`: "sha type size", the bytes, a line feed; a missing object has no size, and ends it."""
-    at = 0
-    while at < len(batch):
-        end = batch.index(b"\n", at)
-        about = batch[at:end].split()
-        if len(about) != 3:
-            break
-        at = end + 1 + int(about[2]) + 1
-        yield batch[end + 1 : at - 1]
+    data = b""
+    for piece in pieces:
+        data += piece
+        at = 0
+        while (end := data.find(b"\n", at)) >= 0:
+            about = data[at:end].split()
+            if len(about) != 3:
+                return
+            after = end + 1 + int(about[2]) + 1
+            if after > len(data):
+                break
+            yield data[end + 1 : after - 1]
+            at = after
+        data = data[at:]
 
 
 def _refusal(top: Path, asked: Done) -> str:

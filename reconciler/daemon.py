@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -73,6 +74,10 @@ class Daemon:
         self.settled: Settled | None = None
         self.reports: dict[str, tuple[HostSpec, Report]] = {}
         """What was last found on each host, and what was wanted of it then."""
+        self.kept, self.revision = Fleet({}), ""
+        """What the hosts are held to, and the commit it is from."""
+        self.trouble = ""
+        """Why what is in force may not be the newest."""
         self.looking = asyncio.Event()
         self.news = asyncio.Event()
         self.wakes: dict[str, asyncio.Event] = {}
@@ -83,6 +88,8 @@ class Daemon:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         write_json_logs()
+        # clients that open connections and say nothing must not keep us from git and the hosts
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
@@ -114,8 +121,11 @@ class Daemon:
         """One look at the repository, then a wait for the next reason to."""
         self.looking.clear()
         try:
+            self.trouble = "the newest commit could not be read: see the log"
             settled = await asyncio.to_thread(self.station.settle)
+            self.trouble = ""
         except GitFailure as failure:
+            self.trouble = str(failure)
             log.error("fetch failed", extra={"reason": str(failure)})
         else:
             self.metrics.fetched.set(time.time())
@@ -129,6 +139,8 @@ class Daemon:
         if before is not None and before.head == settled.head:
             return
         self.settled = settled
+        if settled.fleet is not None:
+            self.kept, self.revision = settled.fleet, settled.revision.commit
         self.metrics.problems.set(len(settled.problems))
         log.info("revision", extra={"revision": settled.revision.commit, "problems": len(settled.problems)})
         self.keep_hosts(before.fleet if before else None, settled.fleet)
@@ -143,7 +155,7 @@ class Daemon:
             self.reports.pop(name, None)
             self.metrics.forget(name)
         for name in fleet.hosts:
-            if name not in self.keepers:
+            if name not in self.keepers or self.keepers[name].done():
                 self.wakes[name] = asyncio.Event()
                 self.keepers[name] = asyncio.create_task(self.keep(name))
             elif before is None or asked_of(before, name) != asked_of(fleet, name):
@@ -188,10 +200,8 @@ class Daemon:
         return self.config.daemon.drift * random.uniform(0.9, 1.1)
 
     async def pass_once(self, name: str) -> Report:
-        settled, begun = self.settled, time.monotonic()
-        assert settled is not None
-        fleet = settled.fleet
-        assert fleet is not None
+        """While no good commit is known, the last one that was goes on being kept."""
+        fleet, revision, begun = self.kept, self.revision, time.monotonic()
         try:
             running = asyncio.get_running_loop().run_in_executor(self.pool, self.station.run, fleet, name, Wish())
             report = await asyncio.shield(running)
@@ -201,7 +211,7 @@ class Daemon:
             _, known = self.reports.get(name, (None, Report(name, "")))
             report = replace(known, done=(), unreachable=f"the reconciler itself failed: {type(error).__name__}")
         self.metrics.seconds.observe(time.monotonic() - begun)
-        self.tell(report, settled.revision.commit)
+        self.tell(report, revision)
         told = (fleet.hosts[name], report)
         if self.reports.get(name) != told:
             self.reports[name] = told
@@ -281,7 +291,9 @@ class Daemon:
 
     def unready(self) -> str:
         if self.settled is None:
-            return "the repository has not been read yet"
+            return self.trouble or "the repository has not been read yet"
+        if self.trouble:
+            return self.trouble
         if self.settled.fleet is None:
             return "no good commit was found"
         unseen = set(self.settled.fleet.hosts) - set(self.reports)

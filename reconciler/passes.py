@@ -131,9 +131,10 @@ class Station:
         changed = status.files(standing, self.files())
         plans = {digest(name, report.done) for name, report in reports.items() if report.done}
         files = {path: data for path, data in {**self.files(), **changed}.items() if data is not None}
+        message = status.message(standing, changed, self.files(), plans)
         self._files = None
         # also when nothing changed: a commit that the remote did not take may still wait
-        commit = self.mirror.publish(changed, status.message(standing, changed, plans))
+        commit = self.mirror.publish(changed, message)
         self._files = files
         return commit
 

@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from difflib import unified_diff
 from graphlib import CycleError, TopologicalSorter
 
-from reconciler.model import Change, Failure, File, Guard, Manifest, Observation, Owned, Plan, Resource
+from reconciler.model import Change, Failure, File, Guard, HostSpec, Manifest, Observation, Owned, Plan, Resource, Rule
 
 RETENTION = timedelta(days=14)
 """How long the data of a removed jail is kept at least."""
@@ -43,7 +43,7 @@ class Circumstances:
 
 def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     inventory = {owned.key: owned for owned in seen.inventory}
-    conflicts = () if given.adopt else tuple(foreign(manifest, seen, inventory))
+    conflicts = (*displaced(manifest, inventory), *(() if given.adopt else foreign(manifest, seen, inventory)))
     making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
     first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
     making = waiting(making, givers=(*first, *last, *making))
@@ -51,6 +51,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     untouched = given.untouched | {failure.owner for failure in (*conflicts, *exchanged)}
     vain = tuple(in_vain(ordered, untouched))
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
+    last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
     refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
     return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched)
@@ -61,9 +62,11 @@ def digest(host: str, changes: Iterable[Change]) -> str:
     return hashlib.sha256(json.dumps([host, listed]).encode()).hexdigest()[:16]
 
 
-def owner_digests(manifest: Manifest) -> tuple[tuple[str, str], ...]:
-    """(jail's id, digest of all that is wanted of it): tells which jails a commit changes."""
+def owner_digests(manifest: Manifest, spec: HostSpec) -> tuple[tuple[str, str], ...]:
+    """(jail's id, digest of all that is wanted of it, its rules included): tells which jails a commit changes."""
     states: dict[str, list[object]] = {}
+    for rule in sorted((part for part in spec.parts if isinstance(part, Rule) and part.subject), key=repr):
+        states.setdefault(rule.subject, []).append(repr(rule))
     for resource in manifest.resources:
         states.setdefault(resource.owner, []).append((resource.key, sorted(resource.state.items())))
     return tuple((o, hashlib.sha256(json.dumps(s).encode()).hexdigest()) for o, s in sorted(states.items()) if o)
@@ -81,6 +84,15 @@ def foreign(manifest: Manifest, seen: Observation, inventory: Mapping[str, Owned
                 f"{resource.words} exists on the host, but not in our inventory: somebody else made it. "
                 "Remove it, or run `reconciler apply --adopt` if it is ours"
             )
+            yield Failure(resource.owner, resource.key, reason)
+
+
+def displaced(manifest: Manifest, inventory: Mapping[str, Owned]) -> Iterator[Failure]:
+    """Data does not move by editing where it should be: the jail would start on nothing."""
+    for resource in manifest.resources:
+        before = inventory.get(resource.key)
+        if resource.type.startswith(DATA) and before and before.undo not in ("", resource.undo):
+            reason = f"the data of {resource.name} is at {before.undo}, and does not move to {resource.undo} by editing"
             yield Failure(resource.owner, resource.key, reason)
 
 
@@ -135,8 +147,10 @@ def words(resource: Resource, differences: tuple[tuple[str, str, str], ...], new
 def spoken(difference: tuple[str, str, str], files: set[str]) -> str:
     """A file's state is digests: what differs in it is told by the diff, and nothing at all of a secret."""
     attribute, was, want = difference
+    if attribute not in files and short(want) != want:
+        return f"{attribute} {'something else' if short(was) != was else short(was) or 'nothing'}"
     if attribute not in files:
-        return f"{attribute} {short(was) or 'missing'} → {short(want)}"
+        return f"{attribute} {was or 'missing'} → {want}"
     if not was:
         return f"{attribute} is missing"
     if was.rpartition(" ")[0] != want.rpartition(" ")[0]:
@@ -159,7 +173,8 @@ def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen:
 def file_diff(file: File, was: str) -> Iterator[str]:
     if isinstance(file.content, bytes):
         want = file.content.decode("utf-8", "replace")
-        yield from unified_diff(was.splitlines(True), want.splitlines(True), file.path, file.path, n=2)
+        lines = unified_diff(was.splitlines(), want.splitlines(), file.path, file.path, n=2, lineterm="")
+        yield from (f"{line}\n" for line in lines)
 
 
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,13 +250,20 @@ def removals(
     return [c for c in changes if c.key in early], [c for c in changes if c.key not in early]
 
 
+def unused(last: Iterable[Change], busy: frozenset[str], untouched: frozenset[str]) -> list[Change]:
+    """What the host itself no longer needs goes only when every jail has become what it should be: one that is left as
+    it is, or that fails on the way, may still run on the files that its next version does without."""
+    waits = busy - {""}
+    return [replace(c, waits=waits) if not c.owner else c for c in last if c.owner or not untouched]
+
+
 def removal(owned: Owned, today: date) -> Change:
     kind, _, name = owned.key.partition(" ")
     noun = kind.partition("/")[0]
     if kind.startswith(DATA):
         until = (today + RETENTION).isoformat()
         kept = replace(owned, retained=until)
-        return Change("retain", owned.key, owned.owner, f"keep the data of {name} until {until}", before=kept)
+        return Change("retain", owned.key, owned.owner, f"keep the data of {name}, until {until} at least", before=kept)
     disrupts = f"jail {name} stops" if kind.startswith(JAIL) else ""
     return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
 

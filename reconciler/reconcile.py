@@ -6,7 +6,7 @@ Level-based: a pass knows nothing of what woke it, and a second one right after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -36,15 +36,14 @@ class Pass:
 def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
     """Desired state → plan → host → report. The whole program is around this function."""
     manifest = PLATFORMS[spec.platform].lower(spec)
-    report = Report(spec.name, manifest.digest, owner_digests(manifest))
+    report = Report(spec.name, manifest.digest, owner_digests(manifest, spec))
     try:
         for _ in range(ATTEMPTS):
             seen = wire.observe(manifest)
             planned = plan(manifest, seen, asked.given)
             if not asked.apply or idle(manifest, planned, seen, asked):
                 return left(report, planned, seen, asked)
-            unfetched = deliver(planned, wire, stock)
-            todo = without(planned, unfetched)
+            todo, unfetched = without(planned, deliver(planned, wire, stock))
             outcome = wire.apply(manifest, todo.changes, inventory(manifest, seen, todo), seen.token)
             if outcome.verdict == "applied":
                 return finished(report, manifest, todo, outcome, unfetched, asked)
@@ -98,23 +97,26 @@ def deliver(planned: Plan, wire: Wire, stock: Stock) -> list[Failure]:
     return failures
 
 
-def without(planned: Plan, unfetched: Iterable[Failure]) -> Plan:
-    """Leaves out the trees that could not be had, and the jails that run on them."""
+def without(planned: Plan, unfetched: list[Failure]) -> tuple[Plan, list[Failure]]:
+    """Leaves out the trees that could not be had, and the jails that were to run on them: it is their failure."""
     keys = {failure.key for failure in unfetched}
     if not keys:
-        return planned
-    missing = {key.partition(" ")[2] for key in keys}
-    waiting = {c.owner for c in planned.changes if c.owner and needs(c, missing)}
+        return planned, []
+    theirs = [replace(f, owner=c.owner) for f in unfetched for c in planned.changes if c.owner and needs(c, f)]
+    waiting = {failure.owner for failure in theirs}
     for change in planned.changes:  # in the order in which they wait for each other
-        waiting |= {change.owner} if change.waits & waiting else set()
-    changes = tuple(c for c in planned.changes if c.key not in keys and c.owner not in waiting)
-    return replace(planned, changes=changes, untouched=planned.untouched | waiting)
+        waiting |= {change.owner} if change.owner and change.waits & waiting else set()
+    left_out = [c for c in planned.changes if c.key in keys or c.owner in waiting or c.waits & waiting]
+    changes = tuple(c for c in planned.changes if c not in left_out)
+    left = replace(planned, changes=changes, untouched=planned.untouched | waiting)
+    return left, [*dict.fromkeys(theirs), *(f for f in unfetched if f.key not in {t.key for t in theirs})]
 
 
-def needs(change: Change, missing: set[str]) -> bool:
+def needs(change: Change, failure: Failure) -> bool:
+    """Whether the change puts something on the host that names the tree by its digest."""
+    digest = failure.key.partition(" ")[2].encode()
     files = change.resource.files if change.resource else ()
-    texts = (file.content for file in files if isinstance(file.content, bytes))
-    return any(digest.encode() in text for text in texts for digest in missing)
+    return any(digest in file.content for file in files if isinstance(file.content, bytes))
 
 
 def finished(

@@ -41,6 +41,10 @@ class History(Protocol):
 
     def history(self, commit: str, path: str = "", limit: int = 100) -> list[str]: ...
 
+    def history_beside(self, commit: str, folder: str, limit: int = 100) -> list[str]: ...
+
+    def parent(self, commit: str) -> str | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -180,10 +184,12 @@ def settle(repository: History, head: str, compiler: Compiler, placed: Placed | 
 
 
 def last_good_base(repository: History, head: str, compiler: Compiler) -> str | None:
-    """The newest commit before this one whose staff's documents have no Problem."""
-    for commit in repository.history(head, limit=HISTORY)[1:]:
-        if "" not in compiler.compile(repository.tree(commit)).problems:
-            return commit
+    """The newest commit before this one whose staff's documents have no Problem: the one before a change of theirs."""
+    # a hundred commits of customers must not hide the last one of staff's
+    for commit in repository.history_beside(head, "customers", HISTORY):
+        before = repository.parent(commit)
+        if before is None or "" not in compiler.compile(repository.tree(before)).problems:
+            return before
     return None
 
 

@@ -7,13 +7,26 @@ addresses, the blueprint's ports and parameters. `expand` is the table of conten
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
 from typing import Any
 
 from reconciler.kinds.blueprint import matches
-from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, jail_id, mac, missing, repeated, stable, subnet
+from reconciler.kinds.documents import (
+    Expansion,
+    Place,
+    Staff,
+    Tenant,
+    interface,
+    jail_id,
+    mac,
+    missing,
+    repeated,
+    stable,
+    subnet,
+)
 from reconciler.kinds.host import announces
 from reconciler.kinds.limits import limits_of
 from reconciler.model import (
@@ -36,6 +49,10 @@ HOST_GATEWAY = "fe80::1"
 """The host's address on every routed switch. Jails' gateway, so that it never takes part in the customers' prefixes."""
 HOST_GATEWAY4 = "169.254.1.1"
 OWN_NICS = ("lo", "eth0")
+NO_NICS = ("all", "default")
+"""Names that the kernel keeps for itself (ip-sysctl.rst, conf/all and conf/default)."""
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+DERIVED = re.compile("j[a-z2-7]{10}")
 """What a jail has without any link."""
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
@@ -47,6 +64,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
     problems = (
         *reference_problems(document, staff, tenant),
         *(address_problems(document, staff, tenant, place) if place else ()),
+        *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
         *neighbour_problems(document, tenant),
@@ -79,6 +97,14 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
     if spec.get("secrets") and "recipient" not in tenant.customer.spec:
         message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
         yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")
+
+
+def nic_problems(document: Document, place: Place) -> Iterator[Problem]:
+    """Derived names are for the jails they are derived from: whoever took one first could keep its owner out."""
+    name = document.spec.get("nic", "")
+    taken = DERIVED.fullmatch(name) and name != interface(stable(place.id))
+    if taken or name in ("lo", *NO_NICS):
+        yield problem(document.path, ("spec", "nic"), f"{name} is not to be had", "take another name, or leave it out")
 
 
 def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Place) -> Iterator[Problem]:
@@ -163,7 +189,7 @@ def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
 def link_problems(document: Document) -> Iterator[Problem]:
     for index, link in enumerate(document.spec.get("links", ())):
         for key in ("nic", "peerNic"):
-            if link[key] in OWN_NICS:
+            if link[key] in OWN_NICS + NO_NICS:
                 where = ("spec", "links", index, key)
                 message = f"every jail has an interface {link[key]} already"
                 yield problem(document.path, where, message, "take another name")
@@ -172,8 +198,14 @@ def link_problems(document: Document) -> Iterator[Problem]:
         if ours.network != theirs.network or ours == theirs:
             message = f"{ours} and {theirs} do not see each other"
             yield problem(document.path, pointer, message, "take two addresses of one network")
-        elif not ours.is_private:
-            yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", "")
+        elif not any(ours.version == n.version and ours.network.subnet_of(n) for n in PRIVATE):  # type: ignore[arg-type]
+            hint = "take one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fc00::/7"
+            yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", hint)
+        for key, end in (("address", ours), ("peerAddress", theirs)):
+            if end.version == 4 and end.network.prefixlen < 31 and end.ip in (end.network[0], end.network[-1]):
+                yield problem(
+                    document.path, ("spec", "links", index, key), f"{end} is the network's own", "take another"
+                )
 
 
 # ── claims and parts ─────────────────────────────────────────────────────────────────────────────────────────

@@ -22,6 +22,11 @@ failed=' '
 
 step() { :; }
 
+fail() {
+    echo "$1"
+    return 1
+}
+
 # begin TOKEN: locks, checks, and writes down (standard input) all that will be ours, before any of it is.
 begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit

@@ -15,7 +15,7 @@ from typing import Any
 
 import ryaml
 
-from reconciler.model import Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site
+from reconciler.model import Change, Failure, Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site
 from reconciler.render.plans import escaped, summary
 from reconciler.render.problems import line
 
@@ -132,8 +132,9 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         "location": spec.location,
         "address": spec.ssh.address,
         "jails": len(spec.jails),
-        "conditions": [ready(report.ready, host_reason(report), host_message(report))],
+        "conditions": [host_condition(report)],
         **revisions(report.ready, standing.revision.commit, report.manifest, before),
+        "lastApply": last_apply(report, standing.revision.commit, before),
         "plan": report.plan,
         "pending": [change.words for change in report.pending][:LISTED],
         "failures": [f"{f.owner or spec.name}: {f.reason}" for f in (*report.conflicts, *report.failures)],
@@ -141,9 +142,33 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
     }
 
 
-def host_message(report: Report) -> str:
-    """Without what was done: that is the commit's message, not a state."""
-    return report.unreachable or report.refusal or summary(replace(report, done=()))
+def host_condition(report: Report) -> dict[str, str]:
+    """Of the host itself: what is wrong with a jail alone is told where the jail is, and counted here."""
+    pending = tuple(c for c in report.pending if not c.owner and not waits_for_jail(c))
+    failures, conflicts = of_host(report.failures), of_host(report.conflicts)
+    own = replace(report, done=(), pending=pending, failures=failures, conflicts=conflicts)
+    troubled = {f.owner for f in (*report.failures, *report.conflicts)} | {c.owner for c in report.pending}
+    count = len(troubled - {""})
+    if own.ready and count:
+        return ready(True, "UpToDate", f"{count} of its jails need{'s' if count == 1 else ''} attention")
+    return ready(own.ready, host_reason(own), report.unreachable or report.refusal or summary(own))
+
+
+def of_host(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    return tuple(failure for failure in failures if not failure.owner)
+
+
+def waits_for_jail(change: Change) -> bool:
+    """Files that a jail is to run on are sent with it, and go when it has let go of them."""
+    return change.key.startswith("tree/")
+
+
+def last_apply(report: Report, commit: str, before: bytes | None) -> dict[str, Any]:
+    """What was done last, for whom reads the history: repairs of what somebody changed by hand are in it too."""
+    if report.done:
+        return {"revision": commit, "changes": [change.words for change in report.done][:LISTED]}
+    known = status_of(before).get("lastApply", {})
+    return known if isinstance(known, dict) else {}
 
 
 def host_reason(report: Report) -> str:
@@ -189,7 +214,7 @@ def jail_status(jail: Jail, report: Report, standing: Standing, digest: str, bef
 def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], bool]:
     failures = [f.reason for f in (*report.conflicts, *report.failures) if f.owner == jail.id]
     degraded = dict(report.degraded).get(jail.id, "")
-    pending = any(change.owner in (jail.id, "") for change in report.pending)
+    pending = any(change.owner == jail.id for change in report.pending)
     stuck = report.hold or report.refusal
     if report.unreachable:
         verdict = (False, "Unreachable", f"host {report.host} cannot be reached")
@@ -260,9 +285,22 @@ def readme(standing: Standing, all_files: Files) -> str:
         table(("host", "location", "jails", "state"), (host_row(p, s) for p, s in sorted(hosts.items()))),
         *jail_section("Jails that need attention", troubled),
         *site_section(standing.fleet.sites if standing.fleet else ()),
+        *retained_section(hosts),
         *jail_section("Jails", jails),
     ]
     return "\n".join(sections)
+
+
+def retained_section(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    rows = [
+        (str(entry.get("jail", "")).replace("--", "/", 1), host_row(path, status)[0], str(entry.get("until", "")))
+        for path, status in sorted(hosts.items())
+        for entry in status.get("retained", ())
+        if isinstance(entry, dict)
+    ]
+    if rows:
+        yield "## Data of jails that are gone\n"
+        yield table(("jail", "on host", "kept until at least"), rows[:LISTED])
 
 
 def condition(status: Mapping[str, Any]) -> dict[str, str]:
@@ -331,14 +369,27 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 # ── the commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def message(standing: Standing, changed: Iterable[str], plans: Iterable[str] = ()) -> str:
-    """What and why in one line, trailers for programs. `plans` are the digests of what was carried out."""
+def message(standing: Standing, changed: Iterable[str], before: Files, plans: Iterable[str] = ()) -> str:
+    """What and why in one line, what was done, trailers for programs. `plans` are the digests of what was carried out.
+
+    An apply that no commit asked for mended something: its host was already known to be as this commit wants it.
+    """
     commit = standing.revision.commit
     done = sorted(name for name, report in standing.reports.items() if report.done)
+    mended = all(known_manifest(before, name) == standing.reports[name].manifest for name in done)
     about = done or sorted(p.removesuffix(".yaml") for p in changed if p != "README.md")
     listed = ", ".join(about[:3]) + (f" and {len(about) - 3} more" if len(about) > 3 else "")
     in_force = f"commit {commit[:12]} is in force" if commit else "no good commit is known"
-    subject = f"Apply {commit[:12]} on {listed}" if done else f"Status: {listed or in_force}"
+    applied = f"Mend {listed}" if mended else f"Apply {commit[:12]} on {listed}"
+    subject = applied if done else f"Status: {listed or in_force}"
+    body = [f"{name}: {change.words}" for name in done for change in standing.reports[name].done]
+    if len(body) > LISTED:
+        body[LISTED:] = [f"and {len(body) - LISTED} more"]
     trailers = [f"Applied-Revision: {commit}"] if commit else []
     trailers += [f"Plan-Digest: {plan}" for plan in sorted(plans)[:20]]
-    return f"{subject}\n\n" + "\n".join([*trailers, f"Instance: {standing.instance}"]) + "\n"
+    told = "\n".join(body) + "\n\n" if body else ""
+    return f"{subject}\n\n{told}" + "\n".join([*trailers, f"Instance: {standing.instance}"]) + "\n"
+
+
+def known_manifest(before: Files, host: str) -> str:
+    return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))

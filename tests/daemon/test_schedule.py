@@ -118,7 +118,7 @@ def test_a_host_that_is_well_is_looked_at_for_drift(config: Config) -> None:
 def test_a_mistake_of_ours_in_a_pass_is_told_and_survived(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> Report:
         daemon = Idle(config)
-        daemon.settled = Settled("0", Revision({"": "0"}), BOTH)
+        daemon.kept = BOTH
         monkeypatch.setattr(daemon.station, "run", lambda *_: {}["nothing"])
         await daemon.pass_once("a")
         assert daemon.news.is_set()

@@ -163,9 +163,9 @@ def what_the_commits_say() -> Built:
     looked = standing(fleet(A, B), report(A), report(B), commit=SECOND)
     nowhere = standing(None, head=SECOND)
     messages = [
-        status.message(first, {"README.md", "hosts/a.yaml"}, {"0123456789abcdef"}),
-        status.message(looked, {"README.md"}),
-        status.message(looked, {"README.md", *(f"customers/acme/jails/j{n}.yaml" for n in range(5))}),
-        status.message(nowhere, {"README.md"}),
+        status.message(first, {"README.md", "hosts/a.yaml"}, {}, {"0123456789abcdef"}),
+        status.message(looked, {"README.md"}, {}),
+        status.message(looked, {"README.md", *(f"customers/acme/jails/j{n}.yaml" for n in range(5))}, {}),
+        status.message(nowhere, {"README.md"}, {}),
     ]
     return {"messages.txt": "----\n".join(messages).encode()}

@@ -23,6 +23,8 @@ def commands(change: Change) -> tuple[Step, ...]:
     if change.action == "retain":
         return (Call("retain", (change.before.undo, change.before.retained)),)
     kind = change.key.partition(" ")[0]
+    if kind not in REMOVE:
+        return (Call("fail", (f"{change.key} was made by a newer reconciler: this one cannot remove it",)),)
     return (*REMOVE[kind](change.before),)
 
 
@@ -51,6 +53,8 @@ def make_network(change: Change, resource: Resource) -> Iterator[Step]:
 
 def forget_port(before: Owned, resource: Resource) -> Iterator[Step]:
     nic, addresses, bridge, announce = before.undo.split("\x1f")
+    # a name that cannot be had must not cost the jail the interface it has
+    yield Call("network", ("to_be_had", resource.undo.partition("\x1f")[0]))
     yield Call("network", ("leave", addresses, bridge, announce))
     if nic != resource.undo.partition("\x1f")[0]:
         yield Call("network", ("no_switch", nic))

@@ -143,7 +143,7 @@ def start(jail: Jail) -> bytes:
     copying = f"cp -Rn /app/{jail.defaults}/. /config/; chown -Rh {user}:{user} /config; : >{COPIED}"
     copy = f"[ -e {COPIED} ] || {{ {copying}; }}\n" if jail.defaults else ""
     places = " ".join(["/config", *jail.data])
-    own = "" if jail.root else f"chown {APP}:{APP} {places}\n"
+    own = f'for place in {places}; do [ "$(stat -c %u "$place")" = {user} ] || chown -Rh {user}:{user} "$place"; done\n'
     # root in a jail keeps what a server needs; what mounts and renames needs nobody
     lost = "-sys_admin" if jail.root else "-all"
     powers = f"--no-new-privs --inh-caps={lost} --bounding-set={lost}"
@@ -180,13 +180,15 @@ def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
     return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=name)
 
 
-LIVE = ("/etc/hosts", "/etc/resolv.conf", "/owner")
+LIVE = ("/root/etc/hosts", "/root/etc/resolv.conf", "/owner")
 """Ends of paths whose files change under a running jail: they are read when they are needed."""
 
 
 def restarting(made_of: list[Resource]) -> list[tuple[str, str]]:
-    kept = [(path, state) for r in made_of for path, state in r.state.items() if not path.endswith(LIVE)]
-    return sorted(kept)
+    pairs = [
+        (path, state, r.type != "secret/1" and path.endswith(LIVE)) for r in made_of for path, state in r.state.items()
+    ]
+    return sorted((path, state) for path, state, live in pairs if not live)
 
 
 def limits(jail: Jail) -> dict[str, str]:

@@ -41,6 +41,8 @@ ExecStart=/bin/sh {NETWORK}/up.sh
 [Install]
 WantedBy=multi-user.target
 """.encode()
+GROUP = "7547"
+"""The kernel's group of the ports we made, as in network.sh."""
 GATEWAY, GATEWAY4 = "fe80::1/64", "169.254.1.1/32"
 
 
@@ -77,7 +79,7 @@ def switch(part: Switch) -> Resource:
     mode = "routed" if part.routed else "bridged"
     file = File(f"{NETWORK}/10-{part.name}", line("switch", part.name, mode, part.uplink or "-", *part.addresses))
     gateway = (GATEWAY, GATEWAY4) if part.routed else ()
-    state = {"up": "yes", "snooping": "no", "addresses": words((*part.addresses, *gateway))}
+    state = {"up": "yes", "snooping": "no", "addresses": words((*part.addresses, *gateway)), "others joined": "none"}
     if part.uplink:
         state["uplink"] = part.uplink
     return Resource(f"switch/1 {part.name}", "", {**file_state(file), **state}, (file,), f"switch {part.name}")
@@ -227,8 +229,13 @@ def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]
     yield "up", yes(is_up(link))
     yield "snooping", yes(link.get("linkinfo", {}).get("info_data", {}).get("mcast_snooping", 0))
     yield "addresses", words(seen.addresses.get(resource.name, ()))
-    if "uplink" in resource.state:
-        yield "uplink", joined(resource.state["uplink"], resource.name, seen)
+    uplink = resource.state.get("uplink", "")
+    if uplink:
+        yield "uplink", joined(uplink, resource.name, seen)
+    members = {
+        n for n, link in seen.links.items() if link.get("master") == resource.name and link.get("group") != GROUP
+    }
+    yield "others joined", words(members - {uplink}) or "none"
 
 
 def joined(uplink: str, switch: str, seen: Seen) -> str:

@@ -45,6 +45,15 @@ switch() {
     echo 0 >"/proc/sys/net/ipv6/conf/$bridge/accept_ra"
     ip link set "$bridge" up
     settle "$bridge" "$@"
+    # a segment that the switch no longer belongs to must not stay joined to it
+    for member in $(ls "/sys/class/net/$bridge/brif"); do
+        [ "$member" = "$port" ] || [ "$(cat "/sys/class/net/$member/netdev_group")" = "$GROUP" ] ||
+            ip link set "$member" nomaster
+    done
+    # on a bridged segment the gateway's address is the router's
+    [ "$mode" = routed ] || for address in fe80::1/64 169.254.1.1/32; do
+        ip addr del "$address" dev "$bridge" 2>/dev/null || :
+    done
     if [ "$mode" = routed ]; then
         ip addr replace fe80::1/64 dev "$bridge" nodad
         ip addr replace 169.254.1.1/32 dev "$bridge" scope link
@@ -68,14 +77,18 @@ room() {
         for way in all default; do echo 0 >ipv6/conf/$way/accept_redirects && echo 0 >ipv4/conf/$way/accept_redirects; done'
 }
 
+# to_be_had NIC: customers choose the name: only what we made makes room.
+to_be_had() {
+    [ ! -e "/sys/class/net/$1" ] || [ "$(cat "/sys/class/net/$1/netdev_group")" = "$GROUP" ] ||
+        { echo "the host has an interface $1 already"; return 1; }
+}
+
 # port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS"
 port() {
     jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8
     room "$jail"
     if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show eth0 >/dev/null 2>&1; then
-        # customers choose the name: only what we made makes room
-        [ ! -e "/sys/class/net/$nic" ] || [ "$(cat "/sys/class/net/$nic/netdev_group")" = "$GROUP" ] ||
-            { echo "the host has an interface $nic already"; return 1; }
+        to_be_had "$nic"
         no_switch "$nic"
         ip -n "$jail" link del eth0 2>/dev/null || :
         ip link add "$nic" group "$GROUP" type veth peer name eth0 netns "$jail" address "$mac"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from reconciler.model import File, Manifest, Observation, Resource, Secret
+from reconciler.model import File, Manifest, Observation, Owned, Resource, Secret
 from reconciler.platforms.linux import network
 from reconciler.platforms.linux.paths import file_digest
 from reconciler.platforms.steps import parse_entry
@@ -81,16 +81,24 @@ def parse(output: bytes, manifest: Manifest) -> Observation:
     return Observation(
         states=states,
         present=frozenset(r.key for r in manifest.resources if present(r, states[r.key])),
-        inventory=tuple(parse_entry("\t".join(fields)) for fields in lines.of("own")),
+        inventory=tuple(owned for owned in map(entry_of, lines.of("own")) if owned),
         token=next((fields[0] for fields in lines.of("token")), ""),
         contents={path: b64decode(body).decode("utf-8", "replace") for path, _, body in lines.of("bad")},
         degraded=dict(degraded(manifest, lines)),
         hold=next((f"since {date}: {text.strip()}" for date, text in lines.of("hold")), ""),
         refusals=(
             *(f"the command {fields[0]} is missing on the host" for fields in lines.of("need")),
+            *(f"the inventory has a line that is not ours: {' '.join(f)}" for f in lines.of("own") if not entry_of(f)),
             *network.refusals(manifest.resources, lines.network),
         ),
     )
+
+
+def entry_of(fields: list[str]) -> Owned | None:
+    try:
+        return parse_entry("\t".join(fields))
+    except ValueError:
+        return None
 
 
 def present(resource: Resource, state: Mapping[str, str]) -> bool:

@@ -1,10 +1,10 @@
-"""How long it takes from a commit to a Fleet: everything, and after a commit that touches one file.
+"""How long it takes from a commit to a Fleet: everything, and after commits that touch one file.
 
     python -m benchmarks.compile [JAILS ...] [--runs K]
 
 In: numbers of jails (1,000, 10,000 and 100,000 when left out). Out: a Markdown table of medians, with the least and
-the greatest of K runs, each in a fresh process. Measured is `Compiler.compile(repository.tree(commit))`, which reads,
-validates and resolves; starting Python and importing is not in it.
+the greatest of K runs, each in a fresh process; starting Python and importing is not in it. Measured is what the daemon
+does: `settle` lists a commit's tree, reads, validates and resolves, and decides what is in force.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from benchmarks.documents import COMMITS, generate
 
 COLUMNS = {
     "cold": "cold, s",
-    "one": "after one file, ms",
+    "memory": "its peak RSS, MB",
+    "single": "after one file, ms",
+    "held": "the same with a customer held, ms",
     "blueprint": "after a blueprint, s",
-    "rss": "peak RSS, MB",
+    "parts": "Parts of all hosts, s",
+    "most": "peak RSS then, MB",
 }
 
 
@@ -56,25 +59,35 @@ def fresh(repository: Path) -> dict[str, float]:
 
 def once(folder: Path) -> dict[str, float]:
     from reconciler.repo import Repository
-    from reconciler.revision import Compiler
+    from reconciler.revision import Compiler, settle
 
-    repository = Repository.open(folder)
-    *later, first = repository.history("main", limit=COMMITS + 2)
-    compiler = Compiler()
+    repository, compiler = Repository.open(folder), Compiler()
 
-    def timed(commit: str) -> float:
+    def timed(commit: str, problems: int = 0) -> float:
         begun = time.perf_counter()
-        compiled = compiler.compile(repository.tree(commit))
+        settled = settle(repository, repository.resolve(commit), compiler)
         taken = time.perf_counter() - begun
-        assert not compiled.problems, compiled.all_problems[:3]
+        assert settled.fleet is not None
+        assert len(settled.problems) == problems, settled.problems[:3]
         return taken
 
-    cold = timed(first)
-    blueprint, *single = later
-    one = statistics.median(timed(commit) for commit in reversed(single)) * 1000
-    last = timed(blueprint)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return {"cold": cold, "one": one, "blueprint": last, "rss": rss}
+    def each(branch: str, problems: int) -> float:
+        """The median of its last commits, in milliseconds, after the one before them."""
+        before, *single = reversed(repository.history(branch, limit=COMMITS + 1))
+        timed(before, problems)
+        return statistics.median(timed(commit, problems) for commit in single) * 1000
+
+    figures = {"cold": timed("everything"), "memory": peak()}
+    figures |= {"single": each("single", 0), "held": each("held", 1), "blueprint": timed("blueprint")}
+    fleet = settle(repository, repository.resolve("blueprint"), compiler).fleet
+    begun = time.perf_counter()
+    assert fleet is not None
+    assert all(spec.parts for spec in fleet.hosts.values())
+    return figures | {"parts": time.perf_counter() - begun, "most": peak()}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def cell(figures: Iterable[float]) -> str:

@@ -1,21 +1,22 @@
 """A git repository of N jails, the same one every time: what the benchmarks compile.
 
-In: a folder and a number. Out: a bare repository whose last commits change one file each. Staff's documents are those
-of sample-repo, with a host for every hundred jails; each customer has ten jails on two hosts, two sites and a secret.
-Documents are as long as people write them, 27 lines a jail.
+In: a folder and a number. Out: a bare repository with a branch for each question: `everything`, then one file changed a
+commit on `single`, a blueprint on `blueprint`, a customer's mistake followed by others' single files on `held`. Staff's
+documents are those of sample-repo, with a host for every hundred jails; each customer has ten jails on two hosts, two
+sites and a secret. Documents are as long as people write them, 27 lines a jail.
 """
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SAMPLE = Path(__file__).parents[1] / "sample-repo"
 STAFF = ("platform.yaml", "locations", "policies", "blueprints")
 COMMITS = 5
-"""Commits of one file each at the end of the history; then one that touches a blueprint."""
+"""How many change a single file, on `single` and on `held`."""
 API = "apiVersion: reconciler.hosting/v1\n"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIPBPphbyaw9AhyG46k7bD+mjI9upvztZCOkg4+MgYKH"
 SECRET = (SAMPLE / "customers/acme/secrets/db-password.age").read_text(encoding="ascii")
@@ -25,7 +26,7 @@ JAILS = 10
 
 def generate(folder: Path, jails: int) -> Path:
     """A bare repository with about this many jails, whole customers at a time."""
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", folder], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "everything", folder], check=True)
     with subprocess.Popen(["git", "-C", folder, "fast-import", "--quiet"], stdin=subprocess.PIPE) as git:
         assert git.stdin is not None
         git.stdin.writelines(piece.encode() for piece in history(max(1, jails // JAILS)))
@@ -35,19 +36,29 @@ def generate(folder: Path, jails: int) -> Path:
 
 
 def history(customers: int) -> Iterator[str]:
-    """The stream for git: everything in one commit, then single files."""
-    yield from commit("everything", tree(customers))
+    """The stream for git."""
+    yield from commit("everything", "", tree(customers))
     for number in range(1, COMMITS + 1):
-        customer = customers * number // (COMMITS + 1)
-        path, text = next(jails(customer, customers))
-        yield from commit(f"change {path}", [(path, text.replace("restart: 0", f"restart: {number}"))])
+        yield from commit("single", "everything" if number == 1 else "", [restarted(customers, number)])
     path = "blueprints/nginx.yaml"
     text = (SAMPLE / path).read_text(encoding="utf-8").replace("command: [/bin/sh", "command: [/usr/bin/sh")
-    yield from commit(f"change {path}", [(path, text)])
+    yield from commit("blueprint", "everything", [(path, text)])
+    path, text = next(jails(0, customers))
+    yield from commit("held", "everything", [(path, text.replace("host: h0", "host: nowhere"))])
+    for number in range(1, COMMITS + 1):
+        yield from commit("held", "", [restarted(customers, number)])
 
 
-def commit(message: str, files: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Iterator[str]:
-    yield f"commit refs/heads/main\ncommitter b <b@example.org> 1767225600 +0000\ndata {len(message)}\n{message}\n"
+def restarted(customers: int, number: int) -> tuple[str, str]:
+    """A jail of another customer each time."""
+    path, text = next(jails(customers * number // (COMMITS + 1), customers))
+    return path, text.replace("restart: 0", f"restart: {number}")
+
+
+def commit(branch: str, parent: str, files: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"commit refs/heads/{branch}\ncommitter b <b@example.org> 1767225600 +0000\ndata 0\n"
+    if parent:
+        yield f"from refs/heads/{parent}\n"
     for path, text in files:
         yield f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}\n"
     yield "\n"

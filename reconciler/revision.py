@@ -179,7 +179,9 @@ def settle(repository: History, head: str, compiler: Compiler, placed: Placed | 
     base = head if "" not in newest.problems else last_good_base(repository, head, compiler)
     if base is None:
         return Settled(head, Revision({"": None}), None, newest.all_problems)
-    mixture = Mixture(repository, compiler, base, placed)
+    mixture = Mixture(repository, compiler, repository.tree(base, known=compiler.newest), placed)
+    if base == head:
+        mixture.known[()] = newest
     return replace(mixture.settled(), head=head, problems=newest.all_problems)
 
 
@@ -203,8 +205,14 @@ class Mixture:
 
     repository: History
     compiler: Compiler
-    base: str
+    tree: Tree
     placed: Placed | None
+    known: dict[tuple[tuple[str, str | None], ...], Compiled] = field(default_factory=dict)
+    """By mounts: each is compiled once, which is half the time of a settling that holds one customer."""
+
+    @property
+    def base(self) -> str:
+        return self.tree.commit
 
     def settled(self) -> Settled:
         """Each customer with Problems goes back to where it has none; one that still has some is left as it is."""
@@ -250,10 +258,12 @@ class Mixture:
         return not self.compiled(mounts).problems.keys().isdisjoint(customers)
 
     def compiled(self, mounts: Mounts) -> Compiled:
-        tree = self.repository.tree(self.base, known=self.compiler.newest)
-        entries = {p: e for p, e in tree.entries.items() if customer_of(p) not in mounts}
-        for customer, commit in mounts.items():
-            if commit:
-                entries |= self.folder(customer, commit)
-        frozen = frozenset(c for c, commit in mounts.items() if commit is None)
-        return self.compiler.compile(replace(tree, entries=entries), frozen, self.placed)
+        key = tuple(sorted(mounts.items()))
+        if key not in self.known:
+            entries = {p: e for p, e in self.tree.entries.items() if customer_of(p) not in mounts}
+            for customer, commit in mounts.items():
+                if commit:
+                    entries |= self.folder(customer, commit)
+            frozen = frozenset(c for c, commit in mounts.items() if commit is None)
+            self.known[key] = self.compiler.compile(replace(self.tree, entries=entries), frozen, self.placed)
+        return self.known[key]

@@ -8,7 +8,7 @@ RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check lab-test bench soak lock clean
+.PHONY: demo test check lab-test lab-test-1 lab-test-2 faults bench soak lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -22,11 +22,27 @@ check: $(VENV)/ready
 	$(VENV)/bin/lint-imports --no-cache
 
 lab-test: $(VENV)/ready .packages
+ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
+else
+	$(MAKE) --no-print-directory -j2 --output-sync=target lab-test-1 lab-test-2
+endif
+
+# Two halves, each in namespaces of its own: one core each.
+FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py)
+lab-test-1:
+	$(RUN) -m pytest $(FIRST)
+
+lab-test-2:
+	$(RUN) -m pytest tests $(addprefix --ignore=,$(FIRST))
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages
 	$(RUN) -m benchmarks
+
+# The whole of the sweep that the tests sample: a kill at every step, and between any two commands.
+faults: $(VENV)/ready .packages
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/linux/test_kill.py
 
 soak: $(VENV)/ready .packages
 	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)

@@ -148,7 +148,7 @@ def spoken(difference: tuple[str, str, str], files: set[str]) -> str:
     """A file's state is digests: what differs in it is told by the diff, and nothing at all of a secret."""
     attribute, was, want = difference
     if attribute not in files and short(want) != want:
-        return f"{attribute} {'something else' if short(was) != was else short(was) or 'nothing'}"
+        return f"{attribute} {'something else' if short(was) != was else short(was) or 'missing'}"
     if attribute not in files:
         return f"{attribute} {was or 'missing'} → {want}"
     if not was:

@@ -250,9 +250,7 @@ def test_a_host_that_cannot_boot_is_told_with_the_end_of_its_log(tmp_path: Path)
             lab.up()
 
 
-def test_a_lab_does_not_start_outside_the_entered_namespaces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lab_does_not_start_outside_the_entered_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RECONCILER_LAB")
     with pytest.raises(LabError, match=r"enter\.sh"), Lab(tmp_path):
         pass

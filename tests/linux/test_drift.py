@@ -146,7 +146,7 @@ FILES = [
     www("a file gets another mode", f"chmod 666 {FUNCTIONS}", f"{FUNCTIONS} is 0666 0:0, not 0644 0:0"),
     www("a file gets another owner", f"chown 1000:4 {FUNCTIONS}", f"{FUNCTIONS} is 0644 1000:4, not 0644 0:0"),
     www("a file becomes a directory", f"rm {FUNCTIONS}; mkdir {FUNCTIONS}", f"file {FUNCTIONS}"),
-    www("a file becomes a link", f"mv {FUNCTIONS} /root/f; ln -s /root/f {FUNCTIONS}", f"file {FUNCTIONS}"),
+    www("a file becomes a link", f"mv {FUNCTIONS} /run/f; ln -s /run/f {FUNCTIONS}", f"file {FUNCTIONS}"),
     www("a file becomes a link to a directory", f"ln -sfn /root {FUNCTIONS}", f"file {FUNCTIONS}"),
     www("a file becomes a link to nothing", f"ln -sfn /nothing {FUNCTIONS}", f"file {FUNCTIONS}"),
     www("a file becomes a pipe", f"rm {FUNCTIONS}; mkfifo {FUNCTIONS}", f"file {FUNCTIONS}"),

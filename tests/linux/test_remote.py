@@ -206,9 +206,7 @@ def test_two_applies_at_once_do_not_mix(world: World) -> None:
     assert not world.words("a")
 
 
-def test_an_apply_gives_way_to_one_that_holds_the_lock_for_long(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_apply_gives_way_to_one_that_holds_the_lock_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient = PLATFORMS["linux"].PRELUDE.replace("flock -w 60", "flock -w 0")
     monkeypatch.setattr("reconciler.platforms.linux.PRELUDE", impatient)
     world.edit(BUSY, restart=9)

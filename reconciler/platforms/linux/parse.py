@@ -185,7 +185,7 @@ def observed_jail(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
     yield "overrides", " ".join(own) or "none"
     pid = unit.get("MainPID", "0")
     theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
-    if theirs:
+    if theirs and unit.get("ActiveState") == "active":
         yield "runs", lines.pairs("runs").get(pid, "unknown")
         yield "network", "its own" if lines.inodes.get(f"/run/netns/{resource.name}") == theirs else "cut off"
         yield "mounts", "lost" if pid in lines.pairs("lost") else "whole"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 
 from reconciler.load.formats import judge, part, pattern_hint
@@ -24,8 +25,19 @@ SECRET_PLACE = "customers/*/secrets/*.age"
 
 
 def ignored(path: str) -> bool:
-    """Whether the file is none of ours and may be there."""
-    return IGNORED.fullmatch(path) is not None
+    """Whether the file is none of ours and may be there: what people keep beside documents, a Makefile, docs/, schemas/.
+
+    YAML is never passed over, nor anything in a folder that is called nearly like one of ours: it may be a jail.
+    """
+    if IGNORED.fullmatch(path):
+        return True
+    return not path.endswith((".yaml", ".yml", ".age")) and foreign(path.partition("/")[0])
+
+
+@lru_cache(maxsize=1024)
+def foreign(top: str) -> bool:
+    """Whether the first part of a path is nothing like a folder where documents live."""
+    return not get_close_matches(top, {glob.partition("/")[0] for glob in places().values()}, cutoff=0.7)
 
 
 def unreadable(path: str, reason: str) -> Problem:

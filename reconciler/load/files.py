@@ -25,7 +25,7 @@ SECRET_PLACE = "customers/*/secrets/*.age"
 
 
 def ignored(path: str) -> bool:
-    """Whether the file is none of ours and may be there: what people keep beside documents, a Makefile, docs/, schemas/.
+    """Whether the file is none of ours and may be there: a Makefile, docs/, schemas/ and what else people keep.
 
     YAML is never passed over, nor anything in a folder that is called nearly like one of ours: it may be a jail.
     """

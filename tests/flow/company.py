@@ -60,7 +60,7 @@ class Company:
         """Commits all there is and pushes it; the commit."""
         self.git("add", "-A")
         self.git("commit", "-qm", subject)
-        self.git("push", "-q", "origin", "main")
+        self.git("push", "-q", "-u", "origin", "main")
         return self.git("rev-parse", "HEAD").strip()
 
     def status(self, path: str, branch: str = "status/main") -> str:

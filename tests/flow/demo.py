@@ -90,6 +90,10 @@ def hold_one_customer(company: Company) -> None:
     until("the status of both", lambda: "ngimx" in company.status("README.md"))
     until("kiln's change", lambda: commit in company.status("customers/kiln/jails/www.yaml"))
     print(company.status("customers/uirig/customer.yaml"))
+    company.change("customers/uirig/jails/www.yaml", "blueprint: ngimx", "blueprint: nginx")
+    company.push("Mend it")
+    until("nobody held", lambda: "Problems" not in company.status("README.md"))
+    print("  … and the next commit, without it, sets them free")
 
 
 # ── how it is told ───────────────────────────────────────────────────────────────────────────────────────────
@@ -135,6 +139,7 @@ def stay(company: Company) -> None:
     print("  .demo/enter                        a shell beside the hosts, where the visitors are")
     print(f"  .demo/enter curl -g 'http://[{SHOP}]:8080/'")
     print(f"  .demo/enter ssh {UNCHECKED} -i {company.lab.key} root@{company.hosts['a'].address} machinectl list")
+    print(f"  .demo/enter {sys.executable} -m reconciler --config {company.config} plan")
     print(f"  The daemon runs: commit and push in {company.clone},")
     print(f"  see what it writes with git -C {company.remote} log -p status/main, and its log in {company.folder}")
     with company.daemon():

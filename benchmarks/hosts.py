@@ -1,0 +1,154 @@
+"""How long a pass takes over N hosts that are as they should be: the daemon's most frequent one.
+
+    tests/lab/enter.sh python -m benchmarks.hosts [HOSTS ...] [--runs K]
+
+In: numbers of hosts (1, 20 and 100 when left out). Out: a Markdown table of medians, with the least and the greatest of
+K passes over all of them, 32 at a time, from this one process. Each host has ten jails, is observed whole and planned.
+The hosts are the lab's, with an sshd and no systemd: a stub answers for `systemctl`, from the units' files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import BinaryIO
+
+from benchmarks.compile import cell
+from benchmarks.documents import SAMPLE, generate
+from reconciler import fetch
+from reconciler.model import HostSpec, Jail, Part, Report, Secret, Source, Ssh
+from reconciler.plan import Circumstances
+from reconciler.platforms import PLATFORMS
+from reconciler.reconcile import Pass, reconcile
+from reconciler.remote import Credentials, Remote
+from reconciler.render.plans import summary
+from reconciler.repo import Repository
+from reconciler.revision import Compiler
+from reconciler.wire import ShellWire
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from lab import Host, Lab, Nic
+
+WORKERS = 32
+"""As many as the daemon has."""
+SYSTEMCTL = r"""#!/bin/sh
+[ "$1" = show ] || exit 0
+cd /etc/systemd/system && exec awk '
+    function said(unit) { print "Id=" unit "\nLoadState=loaded\nActiveState=activating\nMainPID=0\nDropInPaths=" }
+    BEGIN { for (i = 1; i < ARGC; i++) if (ARGV[i] !~ /[.]service$/) ARGV[i] = "" }
+    FNR == 1 { if (NR > 1) print ""; said(FILENAME) }
+    /^(MemoryMax|TasksMax|Environment)=/
+    /^CPUQuota=/ { split($0, words, /[=%]/); print "CPUQuotaPerSecUSec=" words[2] "0ms" }
+' "$@"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("hosts", nargs="*", type=int, default=[1, 20, 100])
+    parser.add_argument("--runs", type=int, default=9)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, fleet(Path(folder), max(asked.hosts)) as all_hosts:
+        print("| hosts | kept connections, s | new connections, s |\n| --- | --- | --- |")
+        for count in asked.hosts:
+            hosts = all_hosts[:count]
+            kept = [taken(hosts, Station.look) for _ in range(asked.runs)]
+            new = [taken(hosts, Station.look_anew) for _ in range(asked.runs)]
+            print(f"| {count} | {cell(kept)} | {cell(new)} |", flush=True)
+
+
+def taken(hosts: list[Station], look: Callable[[Station], Report]) -> float:
+    """Seconds until all of them have been passed."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        begun = time.perf_counter()
+        reports = list(pool.map(look, hosts))
+        seconds = time.perf_counter() - begun
+    for report in reports:
+        assert report.ready, summary(report)
+        assert not report.done, summary(report)
+    return seconds
+
+
+class Station:
+    """One host, what it must be, and the connection to it."""
+
+    def __init__(self, spec: HostSpec, credentials: Credentials, stock: Callable[[Source], BinaryIO]) -> None:
+        self.spec, self.stock = spec, stock
+        self.remote = Remote(spec.ssh, credentials)
+        self.wire = ShellWire(self.remote, PLATFORMS[spec.platform])
+
+    def look(self) -> Report:
+        return reconcile(self.spec, self.wire, self.stock, Pass(Circumstances(date.today(), reviewed=True)))
+
+    def look_anew(self) -> Report:
+        self.remote.close()
+        return self.look()
+
+
+# ── the hosts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def fleet(folder: Path, count: int) -> Iterator[list[Station]]:
+    """Hosts that are as they should be: applied once, and seen to be ready."""
+    spec, stock = model(folder)
+    with Lab(folder / "lab") as lab:
+        lab.segment("wan", router=["2001:db8:ffff:1::1/64"])
+        hosts = [stubbed(lab, number) for number in range(count)]
+        lab.up(timeout=300)
+        credentials = Credentials(lab.key)
+        stations = [Station(on(spec, host), credentials, stock) for host in hosts]
+        with ThreadPoolExecutor(8) as pool:
+            for report in pool.map(Station.look, stations):
+                assert report.ready, summary(report)
+        yield stations
+
+
+def stubbed(lab: Lab, number: int) -> Host:
+    nic = Nic("wan", (f"2001:db8:ffff:1::{number + 10:x}/64",))
+    host = lab.host(f"h{number}", {"eth0": nic}, ["default via 2001:db8:ffff:1::1"], init="sshd")
+    stub = host.folder / "upper/usr/bin/systemctl"
+    stub.parent.mkdir()
+    stub.write_text(SYSTEMCTL)
+    stub.chmod(0o755)
+    return host
+
+
+def model(folder: Path) -> tuple[HostSpec, Callable[[Source], BinaryIO]]:
+    """One host of the documents with ten jails, its archives those of the sample."""
+    repository = Repository.open(generate(folder / "repository", 20))
+    spec = Compiler().compile(repository.tree("everything")).fleet.hosts["h0"]
+    archives = folder / "archives"
+    archives.mkdir()
+    digests = {tree.name: fetch.pack(tree, archives / f"{tree.name}.tar") for tree in (SAMPLE / "files").iterdir()}
+    release = Source("archive", f"file://{archives}/acme-www.tar", digests["acme-www"].removeprefix("sha256:"))
+
+    def stock(source: Source) -> BinaryIO:
+        here = replace(source, url=source.url.replace("/srv/archives", str(archives)))
+        return fetch.normalise(fetch.fetch(here, folder / "cache", archives, None)).open("rb")
+
+    return replace(spec, parts=tuple(local(part, release) for part in spec.parts)), stock
+
+
+def local(part: Part, release: Source) -> Part:
+    """A jail with a release that is there, and secrets that are open."""
+    if not isinstance(part, Jail):
+        return part
+    secrets = tuple(replace(secret, opened=Secret(b"a secret", "salt")) for secret in part.secrets)
+    return replace(part, release=release if part.release else None, secrets=secrets)
+
+
+def on(spec: HostSpec, host: Host) -> HostSpec:
+    return replace(spec, name=host.name, ssh=Ssh(host.address, 22, host.host_key))
+
+
+if __name__ == "__main__":
+    main()

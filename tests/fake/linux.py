@@ -390,8 +390,7 @@ class Debian:
         for room in self.rooms:
             six, four = self.shown_routes(room)
             yield "room", room, "addresses", json.dumps(self.shown_addresses(room))
-            yield "room", room, "routes6", json.dumps(six)
-            yield "room", room, "routes4", json.dumps(four)
+            yield "room", room, "routes", json.dumps([*four, *six])
 
     def shown_addresses(self, room: str) -> list[dict[str, object]]:
         return [

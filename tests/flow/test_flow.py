@@ -217,7 +217,7 @@ def test_a_removed_jail_stops_and_its_data_stays(company: Company) -> None:
     company.push("No blog any more")
     told = applied(company)
     assert "done remove jail uirig--blog" in told
-    assert re.search(r"done keep the data of uirig--blog until \d{4}-\d\d-\d\d", told)
+    assert re.search(r"done keep the data of uirig--blog, until \d{4}-\d\d-\d\d", told)
     assert not opens(BLOG, 80)
     assert company.status(BLOG_FILE) == ""
     retained = status(company, "hosts/b.yaml")["retained"]

@@ -181,8 +181,7 @@ class Seen:
         return {entry["ifname"]: entry for entry in entries if "ifname" in entry}
 
     def room_routes(self, jail: str) -> list[str]:
-        tables = self.rooms.get(jail, {})
-        routes = parsed(tables.get("routes6", "")) + parsed(tables.get("routes4", ""))
+        routes = parsed(self.rooms.get(jail, {}).get("routes", ""))
         return [f"{r['dst']} {r.get('gateway', 'direct')}" for r in routes if r.get("protocol") != "kernel"]
 
 

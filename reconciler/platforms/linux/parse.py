@@ -197,7 +197,9 @@ def observed_jail(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
 
 
 def restarting(unit: Mapping[str, str]) -> bool:
-    return unit.get("ActiveState") in {"activating", "reloading", "deactivating"}
+    """On its way: also one whose start waits for another unit, which shows as a job."""
+    waits = unit.get("Job", "0") not in {"", "0"}
+    return waits or unit.get("ActiveState") in {"activating", "reloading", "deactivating"}
 
 
 def degraded(manifest: Manifest, lines: Lines) -> Iterator[tuple[str, str]]:

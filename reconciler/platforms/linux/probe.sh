@@ -67,16 +67,22 @@ net() {
 # standard input: names of network namespaces
 rooms() {
     while read -r room; do
-        addresses=$(ip -n "$room" -j addr show 2>/dev/null) || continue
-        printf 'room\t%s\taddresses\t%s\n' "$room" "$addresses"
-        printf 'room\t%s\troutes6\t%s\n' "$room" "$(ip -n "$room" -j -6 route show)"
-        printf 'room\t%s\troutes4\t%s\n' "$room" "$(ip -n "$room" -j -4 route show)"
+        shown=$(
+            ip -n "$room" -j -batch - 2>/dev/null <<'BATCH'
+addr show
+route show table all
+BATCH
+        ) || continue
+        printf 'room\t%s\taddresses\t%s\n' "$room" "${shown%%
+*}"
+        printf 'room\t%s\troutes\t%s\n' "$room" "${shown#*
+}"
     done
 }
 
 # standard input: units; their processes say what they were started as, whatever the files say now
 units() {
-    shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p MainPID -p Environment -p DropInPaths \
+    shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p Job -p MainPID -p Environment -p DropInPaths \
         -p MemoryMax -p TasksMax -p CPUQuotaPerSecUSec -p NRestarts -p ExecMainStatus --)
     printf '%s\n' "$shown" | awk 'BEGIN { RS = ""; FS = "\n"; OFS = "\t" } { $1 = $1; print "unit\t" $0 }'
     pids=$(printf '%s\n' "$shown" | sed -n 's/^MainPID=//p' | grep -vx 0)
@@ -98,23 +104,31 @@ units() {
     } | xargs -r -d '\n' stat -L -c 'inode	%n	%i' 2>/dev/null
 }
 
-# standard input: "DIGEST DIRECTORY"
+# standard input: "DIGEST DIRECTORY", all in one folder; looks at all of them at once, a host may have hundreds
 trees() {
     while read -r digest directory; do
-        [ -d "$directory" ] || continue
-        [ "$(looks "$directory")" = "$(cat "$directory.seal" 2>/dev/null)" ] && verdict='as sealed' || verdict=changed
+        [ ! -d "$directory" ] || there="$there $digest" folder=${directory%/*}
+    done
+    [ -n "$there" ] || return 0
+    listings=$(mktemp -d) || return
+    (cd "$folder" && find $there -printf '%H %P %y %m %U:%G %s %T@ %l\n') | sort | awk -v folder="$listings" '
+        $1 != last { close(folder "/" last); last = $1 }
+        { line = substr($0, length($1) + 2); print line >(folder "/" last) }'
+    (cd "$listings" && sha256sum -- *) | while read -r sum digest; do
+        read -r seal 2>/dev/null <"$folder/$digest.seal" || seal=none
+        [ "$sum" = "$seal" ] && verdict='as sealed' || verdict=changed
         printf 'tree\t%s\t%s\n' "$digest" "$verdict"
     done
+    rm -r "$listings"
 }
 
 # standard input: keys
 sysctls() {
-    while read -r key; do
-        printf 'sysctl\t%s\t%s\n' "$key" "$(sysctl -n "$key" 2>/dev/null | tr '\t' ' ')"
-    done
+    xargs -r sysctl -e 2>/dev/null | sed 's/\t/ /g; s/ = /\t/; s/^/sysctl\t/'
 }
 
 rules() {
-    [ -z "$(dump)" ] || printf 'dump\t%s\n' "$(dump | sha256sum | cut -c 1-64)"
+    dumped=$(dump)
+    [ -z "$dumped" ] || printf 'dump\t%s\n' "$(printf '%s\n' "$dumped" | sha256sum | cut -c 1-64)"
     [ ! -e "$STATE/firewall.stamp" ] || printf 'stamp\t%s\n' "$(cat "$STATE/firewall.stamp")"
 }

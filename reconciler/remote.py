@@ -29,7 +29,7 @@ MOST = 256 << 20
 
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
 RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
-    'umask 077; f=$(mktemp) && cat >"$f" || exit 97; '
+    'umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) && cat >"$f" || exit 97; '
     '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
 RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "

@@ -1,4 +1,6 @@
-# Functions that every apply script calls, on every platform. Needs only sh and base tools.
+# Functions that every apply script calls, on every platform. Needs only sh and base tools, and of the platform's own
+# prelude: WORK (a directory that a restart empties), lock (held while descriptor 9 is open), decode (base64),
+# written PATH, token.
 # Protocol, on standard output: lines of tab-separated fields.
 #   stale                       the inventory is not the one the plan was made against; nothing was done
 #   held                        the hold file is there; nothing was done
@@ -16,7 +18,6 @@ trap '' HUP PIPE # an apply that began ends, also when the connection does not l
 
 ETC=/etc/reconciler
 STATE=/var/lib/reconciler
-WORK=/run/reconciler
 INVENTORY=$STATE/inventory
 failed=' '
 
@@ -30,8 +31,7 @@ fail() {
 # begin TOKEN: locks, checks, and writes down (standard input) all that will be ours, before any of it is.
 begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit
-    exec 9>"$WORK/lock"
-    lock 9 || { echo busy; exit 0; }
+    lock || { echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
     write_inventory || exit
@@ -82,7 +82,7 @@ finish() {
 # put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all.
 put() {
     mkdir -p "${1%/*}"
-    base64 -d >"$1.new~"
+    decode >"$1.new~"
     chown "$3" "$1.new~"
     chmod "$2" "$1.new~"
     over "$1.new~" "$1"

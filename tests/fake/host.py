@@ -13,7 +13,7 @@ from typing import BinaryIO
 from reconciler.fetch import FetchFailure
 from reconciler.model import Change, File, Manifest, Observation, Owned, Source
 from reconciler.platforms import PLATFORMS
-from reconciler.platforms.linux.paths import ETC
+from reconciler.platforms.files import ETC
 from reconciler.platforms.steps import INCOMING, Step, settled
 from reconciler.remote import RemoteFailure
 from reconciler.wire import Outcome

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.model import File, Manifest, Owned, Secret
-from reconciler.platforms.linux.paths import ETC, STATE, UNITS, digest, file_digest
+from reconciler.platforms.files import ETC, STATE, digest, file_digest
+from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import Call, Delete, Put, Step, content, entry, parse_entry
 
 INVENTORY = f"{STATE}/inventory"

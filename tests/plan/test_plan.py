@@ -16,7 +16,7 @@ from fake import specs
 from reconciler.model import Change, File, Guard, Manifest, Observation, Owned, Plan, Resource, Secret
 from reconciler.plan import Circumstances, inventory, plan
 from reconciler.platforms import PLATFORMS
-from reconciler.platforms.linux.paths import file_state
+from reconciler.platforms.files import file_state
 from reconciler.platforms.steps import settled
 
 TODAY = date(2024, 2, 20)

@@ -19,7 +19,8 @@ from fake.linux import Interface
 from reconciler.model import Change, File, HostSpec, Owned, Plan, Report, Switch
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
-from reconciler.platforms.linux.paths import STATE, unit
+from reconciler.platforms.files import STATE
+from reconciler.platforms.linux.paths import unit
 from reconciler.reconcile import Pass, reconcile
 
 TODAY = date(2024, 2, 29)

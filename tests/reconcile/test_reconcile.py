@@ -11,7 +11,8 @@ from fake import FakeHost, specs
 from reconciler.model import File, Guard, HostSpec, Report, Switch
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
-from reconciler.platforms.linux.paths import ETC, unit
+from reconciler.platforms.files import ETC
+from reconciler.platforms.linux.paths import unit
 from reconciler.platforms.steps import INCOMING
 from reconciler.reconcile import Pass, reconcile
 

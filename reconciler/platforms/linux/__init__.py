@@ -13,10 +13,12 @@ from graphlib import TopologicalSorter
 from importlib.resources import files
 
 from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl
+from reconciler.platforms.files import ETC, file_digest, file_state
+from reconciler.platforms.layers import source_tree
 from reconciler.platforms.linux import firewall, machine, network
 from reconciler.platforms.linux.commands import commands
 from reconciler.platforms.linux.parse import parse
-from reconciler.platforms.linux.paths import ETC, UNITS, file_digest, file_state, unit
+from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.linux.probe import probe
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
@@ -92,7 +94,7 @@ def rules(spec: HostSpec) -> Resource:
 
 def trees(jails: Iterable[Jail], storage: str) -> Iterator[Resource]:
     sources = {s.digest: s for jail in jails for s in (jail.application, jail.release) if s}
-    return (machine.source_tree(source, storage) for _, source in sorted(sources.items()))
+    return (source_tree(source, storage) for _, source in sorted(sources.items()))
 
 
 def in_start_order(jails: Iterable[Jail]) -> list[Jail]:

@@ -1,6 +1,13 @@
 # What the steps of an apply call on Linux, beside those of every platform. The probe's functions are here too.
 
-lock() { flock -w 60 "$1"; }
+WORK=/run/reconciler
+
+lock() {
+    exec 9>"$WORK/lock"
+    flock -w 60 9
+}
+
+decode() { base64 -d; }
 
 # written PATH: systemd reads its units again before the next start, once for any number of them.
 written() {

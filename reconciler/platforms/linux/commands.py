@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
+from reconciler.platforms.files import ETC, NETWORK
 from reconciler.platforms.linux.machine import RESTARTING
-from reconciler.platforms.linux.paths import ETC, NETWORK, UNITS
+from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
 from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
-from reconciler.platforms.linux.paths import UNITS, digest
+from reconciler.platforms.files import digest
+from reconciler.platforms.linux.paths import UNITS
 
 UNIT_NAME = "reconciler-firewall.service"
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from reconciler.model import File, Jail, Resource, Secret, Source
-from reconciler.platforms.linux.paths import UNITS, digest, file_state, jail_home, tree, unit
+from reconciler.model import File, Jail, Resource
+from reconciler.platforms.files import digest, file_state
+from reconciler.platforms.layers import APP, ancestors, data, data_place, jail_home, secrets, tree, user
+from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.steps import quote
 
-APP = 1000
-"""The unprivileged user of a jail."""
 PASSWD = f"root:x:0:0:root:/root:/bin/sh\napp:x:{APP}:{APP}:app:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUP = f"root:x:0:\napp:x:{APP}:\nnogroup:x:65534:\n"
 FIXED = {
@@ -52,40 +52,7 @@ def resources(jail: Jail, storage: str) -> Iterator[Resource]:
     yield from secrets(jail, storage)
 
 
-# ── storage ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def source_tree(source: Source, storage: str) -> Resource:
-    """An unpacked archive. Its seal is made on the host when it has been unpacked: a change by hand breaks it."""
-    name = f"{source.kind} {source.digest[:12]} ({source.url.rpartition('/')[2]})"
-    return Resource(
-        f"tree/1 {source.digest}",
-        "",
-        {"contents": "as sealed"},
-        words=f"files of {name}",
-        undo=tree(storage, source.digest),
-        source=source,
-    )
-
-
-def data(jail: Jail, storage: str) -> Resource:
-    """The customer's data and configuration: retained, never deleted. `owner` is the mark that finds it again."""
-    home = jail_home(storage, jail.id)
-    files = (
-        File(storage, mode=0o700, kind="d"),
-        File(f"{storage}/jails", mode=0o700, kind="d"),
-        File(home, mode=0o700, kind="d"),
-        File(f"{home}/owner", f"{jail.id}\n".encode(), 0o600),
-    )
-    places = [f"{home}/config", f"{home}/data", *(data_place(home, path) for path in jail.data)]
-    state = dict.fromkeys(places, "there")
-    return Resource(
-        f"data/1 {jail.id}", jail.id, {**file_state(*files), **state}, files, f"data of {jail.id}", undo=home
-    )
-
-
-def data_place(home: str, path: str) -> str:
-    return f"{home}/data/{path.strip('/').replace('/', '+')}"
+# ── the root ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def root(jail: Jail, storage: str) -> Resource:
@@ -100,11 +67,6 @@ def root(jail: Jail, storage: str) -> Resource:
     return Resource(f"root/1 {jail.id}", jail.id, file_state(*files), tuple(files), f"root of {jail.id}", undo=base)
 
 
-def ancestors(path: str) -> Iterator[str]:
-    parts = path.split("/")
-    return ("/".join(parts[: i + 1]) for i in range(len(parts)))
-
-
 def etc(jail: Jail) -> dict[str, str]:
     hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
     return {
@@ -115,35 +77,18 @@ def etc(jail: Jail) -> dict[str, str]:
     }
 
 
-def secrets(jail: Jail, storage: str) -> Iterator[Resource]:
-    """Each a resource of its own; readable by the one user the command runs as, below a 0700 directory of root's."""
-    user = 0 if jail.root else APP
-    home = f"{jail_home(storage, jail.id)}/secrets"
-    directory = File(home, mode=0o500, owner=f"{user}:{user}", kind="d")
-    for secret in jail.secrets:
-        content = secret.opened or Secret(secret.ciphertext.encode(), "")
-        file = File(f"{home}/{secret.name}", content, 0o400, f"{user}:{user}")
-        yield Resource(
-            f"secret/1 {jail.id}/{secret.name}",
-            jail.id,
-            file_state(directory, file),
-            (directory, file),
-            f"secret {secret.name} of {jail.id}",
-            undo=file.path,
-        )
-
-
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def start(jail: Jail) -> bytes:
     """Runs in the jail as its root, which outside is nobody; hands over to the command."""
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in jail.environment)
-    user = 0 if jail.root else APP
-    copying = f"cp -Rn /app/{jail.defaults}/. /config/; chown -Rh {user}:{user} /config; : >{COPIED}"
+    runner = user(jail)
+    hand_over = f"chown -Rh {runner}:{runner}"
+    copying = f"cp -Rn /app/{jail.defaults}/. /config/; {hand_over} /config; : >{COPIED}"
     copy = f"[ -e {COPIED} ] || {{ {copying}; }}\n" if jail.defaults else ""
     places = " ".join(["/config", *jail.data])
-    own = f'for place in {places}; do [ "$(stat -c %u "$place")" = {user} ] || chown -Rh {user}:{user} "$place"; done\n'
+    own = f'for place in {places}; do [ "$(stat -c %u "$place")" = {runner} ] || {hand_over} "$place"; done\n'
     # root in a jail keeps what a server needs; what mounts and renames needs nobody
     lost = "-sys_admin" if jail.root else "-all"
     powers = f"--no-new-privs --inh-caps={lost} --bounding-set={lost}"
@@ -157,7 +102,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8
 mount -o remount,bind,rw /proc/sys
 echo 0 >/proc/sys/user/max_user_namespaces
 mount -o remount,bind,ro /proc/sys
-exec setpriv --reuid={user} --regid={user} --clear-groups {powers} -- {command}
+exec setpriv --reuid={runner} --regid={runner} --clear-groups {powers} -- {command}
 """.encode()
 
 

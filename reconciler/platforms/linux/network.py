@@ -14,7 +14,8 @@ from importlib.resources import files
 from typing import Any
 
 from reconciler.model import File, Jail, Link, LinkEnd, Resource, Switch
-from reconciler.platforms.linux.paths import NETWORK, UNITS, digest, file_state
+from reconciler.platforms.files import NETWORK, digest, file_state
+from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import quote
 
 FUNCTIONS = files("reconciler.platforms.linux").joinpath("network.sh").read_bytes()

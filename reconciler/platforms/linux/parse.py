@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reconciler.model import File, Manifest, Observation, Owned, Resource, Secret
+from reconciler.platforms.files import file_digest
 from reconciler.platforms.linux import network
-from reconciler.platforms.linux.paths import file_digest
 from reconciler.platforms.steps import parse_entry
 
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5}

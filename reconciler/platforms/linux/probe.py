@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reconciler.model import Manifest, Resource, Secret
-from reconciler.platforms.linux.paths import file_digest
+from reconciler.platforms.files import file_digest
 from reconciler.platforms.steps import quote
 
 

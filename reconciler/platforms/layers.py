@@ -7,7 +7,8 @@ Must not know networks, firewalls, or how anything is mounted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 
 from reconciler.model import File, Jail, Resource, Secret, Source
 from reconciler.platforms.files import file_state
@@ -84,3 +85,16 @@ def ancestors(path: str) -> Iterator[str]:
     """`a`, `a/b`, `a/b/c`."""
     parts = path.split("/")
     return ("/".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def trees(jails: Iterable[Jail]) -> list[Source]:
+    """Each source once, whoever uses it."""
+    sources = {s.digest: s for jail in jails for s in (jail.application, jail.release) if s}
+    return [source for _, source in sorted(sources.items())]
+
+
+def in_start_order(jails: Iterable[Jail]) -> list[Jail]:
+    """Sorted by id, but each after the jails it waits for. Cycles were refused when the documents were resolved."""
+    by_id = {jail.id: jail for jail in sorted(jails, key=lambda jail: jail.id)}
+    order = TopologicalSorter({id: [a for a in jail.after if a in by_id] for id, jail in by_id.items()})
+    return [by_id[id] for id in order.static_order()]

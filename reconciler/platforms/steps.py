@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import assert_never
 
-from reconciler.model import Change, File, Owned, Secret
+from reconciler.model import Change, File, Owned, Resource, Secret
 
 quote = shlex.quote
 
@@ -73,6 +73,35 @@ def render(step: Step) -> str:
             assert_never(step)
 
 
+# ── from a Change to its steps ───────────────────────────────────────────────────────────────────────────────
+
+Make = Callable[[Change, Resource], Iterator[Step]]
+Remove = Callable[[Owned], Iterator[Step]]
+
+
+def carried_out(change: Change, make: Mapping[str, Make], remove: Mapping[str, Remove]) -> tuple[Step, ...]:
+    """By a platform's two tables, type → steps; what is not in `make` is no more than its files."""
+    if change.resource is not None:
+        return (*make.get(change.resource.type, files_only)(change, change.resource),)
+    assert change.before is not None
+    if change.action == "retain":
+        return (Call("retain", (change.before.undo, change.before.retained)),)
+    kind = change.key.partition(" ")[0]
+    if kind not in remove:
+        return (Call("fail", (f"{change.key} was made by a newer reconciler: this one cannot remove it",)),)
+    return (*remove[kind](change.before),)
+
+
+def wanted_files(change: Change, resource: Resource) -> Iterator[File]:
+    """Those that differ; a directory comes before what is in it, because `files` lists it so."""
+    differing = {attribute for attribute, _, _ in change.differences}
+    return (file for file in resource.files if file.path in differing)
+
+
+def files_only(change: Change, resource: Resource) -> Iterator[Step]:
+    return (Put(file) for file in wanted_files(change, resource))
+
+
 # ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -121,6 +150,11 @@ def script(
         lines += change_lines(number, change, steps, entries.get(change.key))
     lines += ["finish", COMPLETE, ""]
     return "\n".join(lines)
+
+
+def fed(function: str, lines: Iterable[str]) -> str:
+    """A call of a probe's function with these lines as its standard input."""
+    return "\n".join([f"{function} <<'END'", *lines, "END"])
 
 
 def observation(prelude: str, probe: str) -> str:

@@ -356,7 +356,7 @@ class Debian:
     def about_inventory(self) -> Iterator[tuple[str, ...]]:
         for command in NEEDED:
             if command not in self.commands:
-                yield "need", command
+                yield "need", f"the command {command}"
         hold = self.files.get(f"{ETC}/hold")
         if hold:
             yield "hold", "2024-01-01", hold.content.decode()

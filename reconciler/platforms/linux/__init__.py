@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from graphlib import TopologicalSorter
 from importlib.resources import files
 
 from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl
 from reconciler.platforms.files import ETC, file_digest, file_state
-from reconciler.platforms.layers import source_tree
+from reconciler.platforms.layers import in_start_order, source_tree, trees
 from reconciler.platforms.linux import firewall, machine, network
 from reconciler.platforms.linux.commands import commands
 from reconciler.platforms.linux.parse import parse
@@ -40,7 +39,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield from sysctls(spec)
     yield rules(spec)
-    yield from trees(spec.jails, spec.storage)
+    yield from (source_tree(source, spec.storage) for source in trees(spec.jails))
     links = [part for part in spec.parts if isinstance(part, Link)]
     jails = in_start_order(spec.jails)
     yield from jail_grounds(jails, links, routed, spec.storage)
@@ -90,18 +89,6 @@ def rules(spec: HostSpec) -> Resource:
     # what the kernel holds is told by the digest of the file it was loaded from
     state = {**file_state(*written), "kernel": file_digest(written[0])}
     return Resource("ruleset/1 nftables", "", state, written, "firewall rules", undo=path)
-
-
-def trees(jails: Iterable[Jail], storage: str) -> Iterator[Resource]:
-    sources = {s.digest: s for jail in jails for s in (jail.application, jail.release) if s}
-    return (source_tree(source, storage) for _, source in sorted(sources.items()))
-
-
-def in_start_order(jails: Iterable[Jail]) -> list[Jail]:
-    """Sorted by id, but each after the jails it waits for. Cycles were refused when the documents were resolved."""
-    by_id = {jail.id: jail for jail in sorted(jails, key=lambda jail: jail.id)}
-    order = TopologicalSorter({id: [a for a in jail.after if a in by_id] for id, jail in by_id.items()})
-    return [by_id[id] for id in order.static_order()]
 
 
 def logs(jail: str, follow: bool) -> str:

@@ -14,32 +14,14 @@ from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK
 from reconciler.platforms.linux.machine import RESTARTING
 from reconciler.platforms.linux.paths import UNITS
-from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step
+from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
 
 
 def commands(change: Change) -> tuple[Step, ...]:
-    if change.resource is not None:
-        return (*MAKE.get(change.resource.type, files_only)(change, change.resource),)
-    assert change.before is not None
-    if change.action == "retain":
-        return (Call("retain", (change.before.undo, change.before.retained)),)
-    kind = change.key.partition(" ")[0]
-    if kind not in REMOVE:
-        return (Call("fail", (f"{change.key} was made by a newer reconciler: this one cannot remove it",)),)
-    return (*REMOVE[kind](change.before),)
-
-
-def wanted_files(change: Change, resource: Resource) -> Iterator[File]:
-    """Those that differ; a directory comes before what is in it, because `files` lists it so."""
-    differing = {attribute for attribute, _, _ in change.differences}
-    return (file for file in resource.files if file.path in differing)
+    return carried_out(change, MAKE, REMOVE)
 
 
 # ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def files_only(change: Change, resource: Resource) -> Iterator[Step]:
-    return (Put(file) for file in wanted_files(change, resource))
 
 
 def make_network(change: Change, resource: Resource) -> Iterator[Step]:

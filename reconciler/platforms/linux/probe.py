@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.model import Manifest, Resource, Secret
 from reconciler.platforms.files import file_digest
-from reconciler.platforms.steps import quote
+from reconciler.platforms.steps import fed, quote
 
 
 def probe(manifest: Manifest) -> str:
@@ -38,10 +38,6 @@ def calls(manifest: Manifest) -> Iterator[str]:
     yield fed("trees", [f"{r.name} {r.undo}" for r in by_type.get("tree/1", ())])
     yield fed("sysctls", [r.name for r in by_type.get("sysctl/1", ())])
     yield "rules"
-
-
-def fed(function: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"{function} <<'END'", *lines, "END"])
 
 
 def places(resources: Iterable[Resource]) -> Iterator[str]:

@@ -1,5 +1,5 @@
 # Prints what is on this host; changes nothing. Fields between tabs:
-#   need COMMAND                 a command that is missing
+#   need TEXT                    what this host lacks
 #   hold DATE TEXT               the administrator's hold file
 #   token SHA / own ENTRY        the inventory
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
@@ -28,7 +28,7 @@ dump() {
 
 owned() {
     for command in ip bridge nft systemd-nspawn nsenter setpriv flock base64 awk; do
-        command -v "$command" >/dev/null || printf 'need\t%s\n' "$command"
+        command -v "$command" >/dev/null || printf 'need\tthe command %s\n' "$command"
     done
     [ ! -e "$ETC/hold" ] ||
         printf 'hold\t%s\t%s\n' "$(date -u -r "$ETC/hold" +%F)" "$(head -c 300 "$ETC/hold" | tr '\n\t' '  ')"

@@ -117,12 +117,13 @@ class Company:
         """`reconciler WORDS`."""
         return self.call([sys.executable, "-m", "reconciler", "--config", str(self.config), *words], APPLY)
 
-    def plan(self, *, refused: bool = False) -> dict[str, Any]:
-        """What would be done, as a program reads it."""
+    def plan(self, *, refused: bool | None = False) -> dict[str, Any]:
+        """What would be done, as a program reads it. `refused`: whether a guard must hold it; None: it may."""
         done = self.run("plan", NAME, "--format", "json")
-        assert done.code in ((1,) if refused else (0, 2)), str(done)
+        assert done.out.startswith("{"), str(done)
         planned: dict[str, Any] = json.loads(done.out)["hosts"][0]
-        assert refused or done.code == (2 if planned["pending"] else 0), str(done)
+        held = bool(planned["refusal"])
+        assert refused in (held, None) and done.code == (1 if held else 2 if planned["pending"] else 0), str(done)
         return planned
 
     def carry_out(self, planned: Mapping[str, Any]) -> Done:

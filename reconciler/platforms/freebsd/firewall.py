@@ -1,0 +1,380 @@
+"""The typed rules → one pf.conf: default deny for jails, and for the host where a policy says so.
+
+In: a host's switches, jails and Rules. Out: the text of `pf.conf`, with the labels and tables that are in it. Each jail
+has one gate where its Rules are asked: its switch when that is routed, its own port when it is bridged. `in` at the
+gate is what it may reach, `out` what it publishes; from jail to jail two gates are passed. States are made at gates and
+bound to them: they open no other interface, and a label names all there is of a permission. Elsewhere a jail's packets
+pass without states, for its gate has judged them or will: at ports of routed switches by the sender's own address, at
+uplinks by being a jail's. Sources: pf.conf(5), if_bridge(4), RFC 4890. Must not know who loads it, nor jails' files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from typing import Literal
+
+from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
+from reconciler.platforms.files import digest
+from reconciler.values import dataclass
+
+SYSCTLS = {
+    "net.link.bridge.pfil_member": "1",
+    "net.link.bridge.pfil_bridge": "0",
+    "net.link.bridge.pfil_onlyip": "1",
+    # or what a jail sends to its gateway passes its port unseen, with whatever address it has chosen
+    "net.link.bridge.pfil_local_phys": "1",
+}
+"""Without these the rules do not mean what they say. With them pf sees (if_bridge(4), bridge_input and bridge_pfil):
+
+- what a jail sends, `in` on its port; if it is for the host or to be routed by it, then `in` on the switch;
+- what the host sends or routes to a jail, `out` on the switch, and nowhere on its way to the port;
+- what is bridged, `in` on one member and `out` on the other, and never on the switch;
+- of what goes to a group, the host's own copy `in` on the switch, whatever the port thought of it.
+"""
+
+# `pfctl -f` forgets options that the file does not have, so they are in the same file; nothing below depends on them.
+HEAD = """\
+# Written by the reconciler; changes are overwritten.
+set block-policy drop
+set skip on lo0
+"""
+START = """
+scrub in all no-df fragment reassemble
+block drop all
+pass quick on lo0 all no state
+"""
+
+# What IPv6 dies without (RFC 4890): errors 1-4, echo 128 and 129, neighbours 135 and 136. Never from a jail: 134, 137.
+ICMP6 = (1, 2, 3, 4, 128, 129, 135, 136)
+REPORTS = (131, 132, 143)
+"""Of multicast listeners; behind a router alert (RFC 3810, 5), therefore always with allow-opts."""
+HEARD = (*ICMP6, 133, 134, 130, *REPORTS)
+"""By the host itself."""
+ICMP = (0, 3, 8, 11, 12)
+NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255")
+"""The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
+INLINE = 4
+"""Peers of one rule that stay in it: the kernel has a rule for each, and each can be taken back by itself."""
+ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is asked while rules are written: who may what, and which lists became tables."""
+
+    rules: Mapping[tuple[str, str], Sequence[Rule]]
+    walls: frozenset[str]
+    groups: Groups
+
+
+def ruleset(spec: HostSpec) -> bytes:
+    switches = sorted((part for part in spec.parts if isinstance(part, Switch)), key=lambda switch: switch.name)
+    jails = sorted(spec.jails, key=lambda jail: jail.id)
+    gates = {
+        switch.name: [jail for jail in jails if jail.nic.switch == switch.name] for switch in switches if switch.routed
+    }
+    routed = [jail for inside in gates.values() for jail in inside]
+    bridged = [jail for jail in jails if jail.nic.switch not in gates]
+    walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
+    policy = Policy(by_place(spec), walls, Groups())
+    body = [
+        *(line for name, inside in gates.items() for line in routed_switch(name, inside, policy)),
+        *(line for jail in bridged for line in bridged_port(jail, policy)),
+        *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
+        *elsewhere(routed, bridged, policy.groups),
+        *host(spec.ssh.port, bridged, policy),
+    ]
+    return "\n".join([HEAD, *policy.groups.definitions(), START, *body, ""]).encode()
+
+
+def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:
+    found: dict[tuple[str, str], list[Rule]] = {}
+    for part in spec.parts:
+        if isinstance(part, Rule):
+            found.setdefault((part.subject, part.direction), []).append(part)
+    return found
+
+
+# ── what others ask of the text ──────────────────────────────────────────────────────────────────────────────
+
+
+def labels(ruleset: bytes) -> frozenset[str]:
+    """Each is one permission; what is in the old ruleset and not in the new has states to be killed."""
+    return frozenset(re.findall(r'^[^#\n]* label "([^"\n]*)"$', ruleset.decode(), re.MULTILINE))
+
+
+def tables(ruleset: bytes) -> tuple[str, ...]:
+    return tuple(re.findall(r"^table <(\w+)> const ", ruleset.decode(), re.MULTILINE))
+
+
+# ── routed switches ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def routed_switch(name: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    """The gate of all jails on it. Its ports only hold each sender to its own addresses."""
+    for jail in jails:
+        yield f"# {shown(jail.id)}"
+        yield from own_icmp(jail)
+        for family, own in families(addresses(jail)):
+            yield f"pass in quick on {port(jail)} {family} proto {{ tcp, udp }} from {among(own)} to any no state"
+        yield f"block drop quick on {port(jail)} all"
+    yield f"# {shown(name)}"
+    yield from gate_in(quoted(name), jails, policy)
+    yield from gate_out(quoted(name), jails, policy)
+
+
+def gate_in(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    """A jail reaches nothing else on its host; its answers to what the host asked have a state."""
+    senders = [address for jail in jails for address in (*addresses(jail), link_local(jail.nic.mac))]
+    if senders:
+        yield from icmp(f"pass in quick on {gate}", policy.groups(senders))
+    yield from (f"block drop in quick on {gate} from any to {place}" for place in NEAR)
+    for jail in jails:
+        yield from permissions(jail, "in", gate, policy)
+    yield f"block drop in quick on {gate} all"
+
+
+def gate_out(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    yield from icmp(f"pass out quick on {gate}", "any")
+    yield from from_host(gate, jails, policy)
+    for jail in jails:
+        yield from permissions(jail, "out", gate, policy)
+    yield f"block drop out quick on {gate} all"
+
+
+def own_icmp(jail: Jail) -> Iterator[str]:
+    """From its own addresses, and never as a router."""
+    start = f"pass in quick on {port(jail)}"
+    for family, own in families((*addresses(jail), link_local(jail.nic.mac))):
+        yield from icmp(start, among(own), family)
+
+
+def icmp(start: str, senders: str, only: str = "") -> Iterator[str]:
+    if only != "inet":
+        yield f"{start} inet6 proto ipv6-icmp from {senders} to any icmp6-type {numbers(ICMP6)} no state"
+    if only != "inet6":
+        yield f"{start} inet proto icmp from {senders} to any icmp-type {numbers(ICMP)} no state"
+
+
+def from_host(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    """The host's own packets to its jails. The state is the gate's, or an answer could be another jail's word."""
+    rules = policy.rules.get(("", "out"), ()) if "out" in policy.walls else ANYTHING
+    lines: dict[str, None] = {}
+    for rule in rules if jails else ():
+        for family, own in families([address for jail in jails for address in addresses(jail)]):
+            theirs = [address for address in own if not rule.peers or inside(address, rule.peers)]
+            if theirs:
+                start = f"pass out quick on {gate} {family}"
+                lines |= dict.fromkeys(matched(rule, start, "(self)", policy.groups(theirs), " (if-bound)"))
+    yield from sorted(lines)
+
+
+def inside(address: str, prefixes: Iterable[str]) -> bool:
+    return any(ip_address(address) in ip_network(prefix) for prefix in prefixes)
+
+
+# ── bridged switches ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bridged_port(jail: Jail, policy: Policy) -> Iterator[str]:
+    """A gate of its own."""
+    gate = port(jail)
+    yield f"# {shown(jail.id)}"
+    yield from own_icmp(jail)
+    yield from own_groups(jail)
+    for family, own in families(addresses(jail)):
+        # answers to the host: its switch, or uplink, lets in what has a state there, and nothing else
+        yield f"pass in quick on {gate} {family} proto {{ tcp, udp }} from {among(own)} to (self) no state"
+    yield from permissions(jail, "in", gate, policy)
+    yield f"block drop in quick on {gate} all"
+    yield from icmp(f"pass out quick on {gate}", "any")
+    segment = "icmp6-type { 130, 134 } no state allow-opts"
+    yield f"pass out quick on {gate} inet6 proto ipv6-icmp from any to any {segment}"
+    yield from permissions(jail, "out", gate, policy)
+    yield f"block drop out quick on {gate} all"
+
+
+def own_groups(jail: Jail) -> Iterator[str]:
+    """Duplicate address detection, and reports for switches of the segment that look for listeners."""
+    start, mine = f"pass in quick on {port(jail)} inet6 proto ipv6-icmp from", link_local(jail.nic.mac)
+    yield f"{start} :: to ff02::1:ff00:0/104 icmp6-type 135 no state"
+    yield f"{start} {{ ::, {mine} }} to ff02::/16 icmp6-type {numbers(REPORTS)} no state allow-opts"
+
+
+def to_bridged(switches: Iterable[Switch], jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    """What leaves by the host's own stack passes no port: the host's connections may, what it would route may not."""
+    if not jails:
+        return
+    for switch in switches:
+        # before 15 the host's address may be on the uplink itself
+        for name in filter(None, (switch.name, switch.uplink)):
+            yield from from_host(quoted(name), jails, policy)
+        yield from icmp(f"pass out quick on {quoted(switch.name)}", "any")
+        yield f"block drop out quick on {quoted(switch.name)} from any to {theirs(jails, policy.groups)}"
+
+
+# ── everywhere else ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def elsewhere(routed: Sequence[Jail], bridged: Sequence[Jail], groups: Groups) -> Iterator[str]:
+    """Uplinks. A router of the segment may bring a bridged jail's packet back, for another jail of this host."""
+    yield "# elsewhere"
+    if routed:
+        yield f"block drop in quick from {theirs(routed, groups)} to any"
+        # its jail is gone, and with it the route
+        yield f"block drop out quick from any to {theirs(routed, groups)}"
+    for jails in filter(None, (routed, bridged)):
+        yield f"pass in quick from any to {theirs(jails, groups)} no state"
+        yield f"pass out quick from {theirs(jails, groups)} to any no state"
+
+
+def theirs(jails: Sequence[Jail], groups: Groups) -> str:
+    return groups([address for jail in jails for address in addresses(jail)])
+
+
+def host(ssh: int, bridged: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    """Jails are judged by now; others reach of the host what the policy says, or everything without one."""
+    yield "# the host"
+    yield f"pass in quick inet6 proto ipv6-icmp all icmp6-type {numbers(HEARD)} no state allow-opts"
+    yield "pass out quick inet6 proto ipv6-icmp all no state allow-opts"
+    yield f"pass quick inet proto icmp all icmp-type {numbers(ICMP)} no state"
+    if bridged:
+        yield f"block drop in quick from {theirs(bridged, policy.groups)} to any"
+    # without states, also for connections older than these rules: the one that brings them is such a one
+    yield f"pass in quick proto tcp from any to any port {ssh} flags any no state"
+    yield f"pass out quick proto tcp from any port {ssh} to any flags any no state"
+    for direction in ("in", "out"):
+        rules = policy.rules.get(("", direction), ()) if direction in policy.walls else ()
+        yield from sorted({line for rule in rules for line in host_lines(rule, policy.groups)})
+    yield from unwalled(policy.walls)
+
+
+def host_lines(rule: Rule, groups: Groups) -> Iterator[str]:
+    for family, peer in peers(rule, groups):
+        ends = (peer, "any") if rule.direction == "in" else ("any", peer)
+        yield from matched(rule, f"pass {rule.direction} quick {family}", *ends)
+
+
+def unwalled(walls: Iterable[str]) -> Iterator[str]:
+    """An open direction's connections from before these rules go on: sloppy, for their windows are not known."""
+    opened = [direction for direction in ("in", "out") if direction not in walls]
+    if len(opened) == 2:
+        yield "pass quick all no state"
+        return
+    for direction in opened:
+        yield f"pass {direction} quick proto tcp all flags S/SA keep state"
+        yield f"pass {direction} quick all flags any keep state (sloppy)"
+
+
+# ── what a jail may ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def permissions(jail: Jail, way: Literal["in", "out"], gate: str, policy: Policy) -> Iterator[str]:
+    """One line is one rule of the kernel, with a label of its own. `in` at the gate is what the jail sends."""
+    lines: dict[str, None] = {}
+    for rule in policy.rules.get((jail.id, "out" if way == "in" else "in"), ()):
+        for family, peer in peers(rule, policy.groups):
+            for own, address in ((o, a) for o, listed in families(addresses(jail)) for a in listed):
+                if family in ("", own):
+                    ends = (address, peer) if way == "in" else (peer, address)
+                    lines |= dict.fromkeys(matched(rule, f"pass {way} quick on {gate} {own}", *ends, " (if-bound)"))
+    yield from (f"{line} label {label(jail.id, line)}" for line in sorted(lines))
+
+
+def matched(rule: Rule, start: str, sender: str, receiver: str, bound: str = "") -> Iterator[str]:
+    """TCP begins with a SYN: a packet in the middle of nothing makes no state."""
+    state = {"tcp": "flags S/SA keep state", "udp": "keep state"}[rule.protocol]
+    for to in [f" port {number:d}" for number in rule.ports] or [""]:
+        yield f"{start.rstrip()} proto {rule.protocol} from {sender} to {receiver}{to} {state}{bound}"
+
+
+def peers(rule: Rule, groups: Groups) -> Iterator[tuple[str, str]]:
+    """(family, whom), one for each rule of the kernel; nobody in particular is of no family."""
+    if not rule.peers:
+        yield "", "any"
+    for family, listed in families(collapsed(tuple(rule.peers)) if rule.peers else ()):
+        yield from ((family, peer) for peer in (listed if len(listed) <= INLINE else [groups(listed)]))
+
+
+@lru_cache(maxsize=4096)
+def collapsed(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Without what lies in another. Remembered: many rules have the same peers."""
+    networks = [ip_network(unscoped(prefix)) for prefix in prefixes]
+    six = [n for n in networks if isinstance(n, IPv6Network)]
+    four = [n for n in networks if isinstance(n, IPv4Network)]
+    return tuple(str(n) for n in (*collapse_addresses(six), *collapse_addresses(four)))
+
+
+def label(id: str, line: str) -> str:
+    """63 characters at most; the digest is of all that the rule lets pass, so what is taken back has another one."""
+    return f'"{shown(id)} {digest(f"{id} {line}".encode())[:12]}"'
+
+
+# ── words of pf.conf ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Groups:
+    """Lists of addresses: one stands for itself, more are a table that is named after what it holds."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, list[str]] = {}
+
+    def __call__(self, listed: Iterable[str]) -> str:
+        entries = list(dict.fromkeys(listed))
+        if len(entries) == 1:
+            return entries[0]
+        name = f"t_{digest(' '.join(sorted(entries)).encode())[:16]}"
+        self._tables[name] = sorted(entries)
+        return f"<{name}>"
+
+    def definitions(self) -> list[str]:
+        return [f"table <{name}> const {among(entries)}" for name, entries in sorted(self._tables.items())]
+
+
+def among(entries: Sequence[str]) -> str:
+    return entries[0] if len(entries) == 1 else f"{{ {', '.join(entries)} }}"
+
+
+def numbers(values: Iterable[int]) -> str:
+    return among([str(value) for value in values])
+
+
+def families(listed: Sequence[str]) -> list[tuple[str, list[str]]]:
+    six, four = [x for x in listed if ":" in x], [x for x in listed if ":" not in x]
+    return [(family, found) for family, found in (("inet6", six), ("inet", four)) if found]
+
+
+def addresses(jail: Jail) -> list[str]:
+    """As numbers say them: whatever else was written there is no address, and an error."""
+    return [str(ip_address(unscoped(address).partition("/")[0])) for address in jail.nic.addresses]
+
+
+def unscoped(address: str) -> str:
+    """What follows a `%` may be anything, and Python gives it back as it was."""
+    if "%" in address:
+        raise ValueError(f"an address with a scope: {address!r}")
+    return address
+
+
+def port(jail: Jail) -> str:
+    return quoted(jail.nic.host_side)
+
+
+def quoted(interface: str) -> str:
+    """In quotes no name is a keyword, and none has more than a name may."""
+    return '"' + re.sub(r"[^A-Za-z0-9_.-]", "?", interface)[:15] + '"'
+
+
+def shown(id: str) -> str:
+    """Neither quote, nor backslash, nor `$`: pfctl replaces `$if` and others in labels."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "?", id)[:50]
+
+
+def link_local(mac: str) -> str:
+    """The address the kernel derives (modified EUI-64, RFC 4291 appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))

@@ -1,0 +1,315 @@
+"""Our pf.conf, asked packet by packet: `tests/cases/pf/`, a file a host, with the lines that say who reaches whom.
+
+The one who answers is pf as `pf.py` has it, itself held to what a real pfctl printed: `tests/cases/pf-recorded/`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fake.specs import RICH, jail, nic, rule, spec
+from reconciler.model import HostSpec, Jail, Rule, Ssh, Switch, Wall
+from reconciler.platforms.freebsd.firewall import labels, ruleset, tables
+
+from . import pf_town
+from .pf import Firewall, Packet, Ruleset, SyntaxFault, parse, statements
+
+CASES = Path(__file__).parents[2] / "cases"
+HOSTS = sorted((CASES / "pf").iterdir())
+
+
+def parsed(host: HostSpec) -> Ruleset:
+    return parse(ruleset(host).decode())
+
+
+def asked() -> list[tuple[str, HostSpec, Ruleset, pf_town.Question]]:
+    found = []
+    for path in HOSTS:
+        given, _, then = path.read_text().partition("\n\n")
+        host = pf_town.spec(given.splitlines())
+        rules = parsed(host)
+        lines = [line for line in then.splitlines() if line and not line.startswith("#")]
+        found += [(path.stem, host, rules, pf_town.question(host, line)) for line in lines]
+    return found
+
+
+QUESTIONS = asked()
+
+
+@pytest.mark.parametrize(
+    ("host", "rules", "question"), [q[1:] for q in QUESTIONS], ids=[f"{q[0]}: {q[3].line}" for q in QUESTIONS]
+)
+def test_who_reaches_whom(host: HostSpec, rules: Ruleset, question: pf_town.Question) -> None:
+    assert pf_town.stop(host, rules, question) == question.stop
+
+
+# ── the evaluator, held to what pfctl printed ────────────────────────────────────────────────────────────────
+
+RECORDED = CASES / "pf-recorded"
+ADDRESSES = {"xnic": "192.0.2.155/24", "inic": "192.168.56.110/24"}
+
+
+def recorded(name: str) -> Ruleset:
+    return parse((RECORDED / name).read_text(), ADDRESSES)
+
+
+@pytest.mark.parametrize("name", ["article", "host"])
+def test_a_written_ruleset_means_what_pfctl_printed_of_it(name: str) -> None:
+    written, printed = recorded(f"{name}.conf"), recorded(f"{name}.printed")
+    assert sorted(written.rules, key=repr) == sorted(printed.rules, key=repr)
+    assert written.tables.keys() == printed.tables.keys()
+    assert (written.scrubs, written.skipped) == (printed.scrubs, printed.skipped)
+
+
+PEERS = {"blocklist": ["203.0.113.0/24"], "xpeers": ["198.51.100.7"], "payments": ["198.51.100.80/28"]}
+ARTICLE = {
+    "a visitor reaches nginx": ("in xnic tcp 198.51.100.1 10.0.2.20 443", True),
+    "and on its way out": ("out xbridge tcp 198.51.100.1 10.0.2.20 443", True),
+    "but not the application": ("out xbridge tcp 198.51.100.1 10.0.2.30 443", False),
+    "nor ssh": ("in xnic tcp 198.51.100.1 10.0.2.20 22", False),
+    "which is for peers": ("in xnic tcp 198.51.100.7 10.0.2.20 22", True),
+    "blocked people reach nothing": ("in xnic tcp 203.0.113.9 10.0.2.20 443", False),
+    "nobody comes with the server's own address": ("in xnic tcp 192.0.2.155 10.0.2.20 443", False),
+    "nor with one of its network from elsewhere": ("in inic tcp 192.0.2.7 10.0.2.20 443", False),
+    "the application pays": ("in xbridge tcp 10.0.2.30 198.51.100.81 443", True),
+    "nobody else": ("in xbridge tcp 198.51.100.81 10.0.2.40 443", False),
+    "it resolves names": ("in xbridge udp 10.0.2.30 1.1.1.1 53", True),
+    "where it was told": ("in xbridge udp 10.0.2.30 9.9.9.9 53", False),
+}
+
+
+@pytest.mark.parametrize(("line", "passes"), ARTICLE.values(), ids=ARTICLE)
+def test_the_articles_ruleset_does_what_the_article_says(line: str, passes: bool) -> None:
+    direction, interface, protocol, source, destination, port = line.split()
+    firewall = Firewall(recorded("article.printed"), tables=PEERS)
+    assert firewall.passes(direction, interface, Packet(protocol, source, destination, int(port), 50000)) == passes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pass in on vtnet0 proto tcp to any port 22\nblok all\n",
+        "pass in on $nosuch proto tcp to any port 22\n",
+        "pass in all\nnat on vtnet0 from 10.0.0.0/8 to any -> (vtnet0)\n",
+        "pass in proto tcp to any port nosuchservice\n",
+        "pass all",
+    ],
+)
+def test_what_pfctl_refused_is_refused(text: str) -> None:
+    with pytest.raises(SyntaxFault):
+        parse(text)
+
+
+def test_the_last_match_decides_unless_one_is_quick_and_without_any_everything_passes() -> None:
+    packet = Packet("udp", "2001:db8::1", "2001:db8::2", 53, 5000)
+    assert Firewall(parse("block out all\n")).passes("in", "x", packet)
+    assert Firewall(parse("block all\npass in all\n")).passes("in", "x", packet)
+    assert not Firewall(parse("block quick all\npass in all\n")).passes("in", "x", packet)
+
+
+def test_a_state_lets_the_same_way_and_its_answers_pass_and_a_bound_one_only_where_it_was_made() -> None:
+    packet = Packet("udp", "2001:db8::1", "2001:db8::2", 53, 5000)
+    floating, bound = (Firewall(parse(f"block all\npass in on a keep state{how}\n")) for how in ("", " (if-bound)"))
+    for firewall in (floating, bound):
+        assert firewall.passes("in", "a", packet)
+        assert firewall.passes("out", "a", packet.answer)
+        # a forwarded packet needs a rule on its way out as well
+        assert not firewall.passes("out", "a", packet)
+    assert floating.passes("in", "b", packet)
+    assert not bound.passes("in", "b", packet)
+
+
+# ── what others ask of the text ──────────────────────────────────────────────────────────────────────────────
+
+ALONE = (Switch("sw0", True), jail("acme--www"))
+
+
+def firewall_text(*rules: Rule) -> bytes:
+    return ruleset(spec(*ALONE[1:], *rules, switches=ALONE[:1]))
+
+
+def test_it_ends_with_a_newline_and_does_not_depend_on_the_order_of_parts() -> None:
+    text = ruleset(RICH)
+    assert text.endswith(b"\n")
+    assert ruleset(replace(RICH, parts=tuple(reversed(RICH.parts)))) == text
+
+
+def test_no_option_but_two_and_nothing_that_is_worked_out_when_it_is_loaded() -> None:
+    found = parsed(RICH)
+    assert found.skipped == {"lo0"}
+    assert found.settings == {"block-policy": "drop"}
+    names = {w for s in statements(ruleset(RICH).decode()) for i, w in enumerate(s) if i and s[i - 1] == "("}
+    assert names == {"self", "if-bound", "sloppy"}
+
+
+def test_the_first_rule_blocks_everything_and_logs_nothing() -> None:
+    first = parsed(RICH).rules[0]
+    assert (first.action, first.direction, first.interface, first.quick) == ("block", "", "", False)
+    assert b" log" not in ruleset(RICH)
+
+
+def test_each_permission_has_a_label_of_its_own_with_the_jails_id() -> None:
+    found = [
+        r.label for r in parse(firewall_text(rule("acme--www", "in", 80), rule("acme--www", "in", 81)).decode()).rules
+    ]
+    given_ = [label for label in found if label]
+    assert len(given_) == len(set(given_)) == 2
+    assert all(re.fullmatch(r"acme--www [0-9a-f]{12}", label) for label in given_)
+
+
+def test_every_state_of_a_jail_is_made_by_a_rule_with_a_label_and_bound_to_its_gate() -> None:
+    for path in HOSTS:
+        host = pf_town.spec(path.read_text().partition("\n\n")[0].splitlines())
+        gates = {j.nic.switch for j in host.jails} | {j.nic.host_side for j in host.jails}
+        for found in parsed(host).rules:
+            if found.state and found.interface in gates:
+                assert found.bound
+                assert found.label or found.sender.special == "(self)"
+
+
+def test_a_permission_that_is_taken_back_is_the_label_that_is_gone() -> None:
+    office, home = "2001:db8:10::/48", "2001:db8:20::/48"
+    before = firewall_text(rule("acme--www", "in", 80, [office, home]), rule("acme--www", "in", 81))
+    after = firewall_text(rule("acme--www", "in", 80, [office]), rule("acme--www", "in", 81))
+    assert labels(after) < labels(before)
+    assert len(labels(before) - labels(after)) == 1
+
+
+def test_what_people_call_a_rule_is_no_part_of_it() -> None:
+    one = rule("acme--www", "in", 80)
+    assert firewall_text(one) == firewall_text(replace(one, label="another word"))
+
+
+def test_killing_the_label_ends_the_connection_and_the_new_rules_do_not_let_it_go_on() -> None:
+    before, after = firewall_text(rule("acme--www", "in", 80)), firewall_text()
+    firewall = Firewall(parse(before.decode()))
+    packet = Packet("tcp", "2001:db8:ffff::1", "2001:db8:0:1::3", 80, 50000)
+    assert firewall.passes("out", "sw0", packet)
+    assert firewall.passes("in", "sw0", packet.answer)
+    firewall.ruleset = parse(after.decode())
+    assert firewall.passes("out", "sw0", replace(packet, flags="A"))
+    for label in labels(before) - labels(after):
+        firewall.kill(label)
+    assert not firewall.passes("out", "sw0", replace(packet, flags="A"))
+    assert not firewall.passes("in", "sw0", packet.answer)
+
+
+def test_many_peers_are_a_table_named_after_what_is_in_it() -> None:
+    many = [f"2001:db8:{number:x}::/48" for number in range(16, 26, 2)]
+    before, same = (
+        firewall_text(rule("acme--www", "in", 80, many)),
+        firewall_text(rule("acme--www", "in", 80, many[::-1])),
+    )
+    assert before == same
+    (name,) = [n for n in tables(before) if parse(before.decode()).tables[n] == many]
+    assert re.fullmatch(r"t_[0-9a-f]{16}", name)
+    assert name not in tables(firewall_text(rule("acme--www", "in", 80, many[1:])))
+    assert tables(before) == tuple(parse(before.decode()).tables)
+
+
+def test_few_peers_stay_in_their_rule() -> None:
+    assert tables(firewall_text(rule("acme--www", "in", 80))) == tables(
+        firewall_text(rule("acme--www", "in", 80, ["2001:db8:10::/48", "192.0.2.0/24"]))
+    )
+
+
+def test_the_port_of_ssh_is_the_hosts() -> None:
+    host = replace(RICH, ssh=Ssh("2001:db8::a", 2222, ""))
+    assert Firewall(parsed(host)).passes("in", "igb0", Packet("tcp", "2001:db8::1", "2001:db8::a", 2222, 9, flags="A"))
+
+
+def test_the_host_reaches_itself_also_in_the_moment_when_options_are_forgotten() -> None:
+    found = parsed(RICH)
+    found.skipped.clear()
+    assert Firewall(found).passes("in", "lo0", Packet("tcp", "::1", "::1", 5432, 50000))
+
+
+@pytest.mark.parametrize("walled", ["in", "out"])
+def test_only_connections_from_before_the_rules_are_tracked_carelessly(walled: str) -> None:
+    open_ = "out" if walled == "in" else "in"
+    firewall = Firewall(parsed(spec(Wall(walled))))  # type: ignore[arg-type]
+    packet = Packet("tcp", "2001:db8::1", "2001:db8::2", 443, 50000)
+    assert firewall.passes(open_, "igb0", packet)
+    assert firewall.passes(open_, "igb0", replace(packet, source_port=50001, flags="A"))
+    assert [state.rule.sloppy for state in firewall.states] == [False, True]
+
+
+# ── hostile words ────────────────────────────────────────────────────────────────────────────────────────────
+
+NASTY = [
+    '"',
+    "'",
+    "\n",
+    "\\",
+    "\\\n",
+    "$if",
+    "$(id)",
+    "`id`",
+    "}",
+    "{",
+    ";",
+    "#",
+    "<t>",
+    "(self)",
+    "%",
+    " ",
+    "\x00",
+    "é",
+]
+hostile = st.lists(st.sampled_from([*NASTY, "pass all", "a"]), max_size=12).map("".join)
+
+
+def town(id: str, interface: str, switch: str, words: str) -> HostSpec:
+    wiring = nic("acme--www", 3, host_side=interface, switch=switch)
+    rules = [Rule(id, way, ("2001:db8:9::/48",), "tcp", (80,), words) for way in ("in", "out")]  # type: ignore[arg-type]
+    whole = jail("acme--www", 0, nic=wiring)
+    named = replace(whole, id=id, customer=words, name=words)
+    host = spec(
+        named, *rules, Rule("", "in", (), "udp", (53,), words), Wall("in"), switches=(Switch(switch, True, words),)
+    )
+    return replace(host, name=words, location=words, storage=words)
+
+
+def shape(host: HostSpec) -> list[object]:
+    """The rules without what names may change: interfaces, labels."""
+    return [replace(found, interface=bool(found.interface), label=bool(found.label)) for found in parsed(host).rules]  # type: ignore[arg-type]
+
+
+@settings(max_examples=300)
+@given(hostile.filter(bool), hostile, hostile, hostile)
+def test_no_word_changes_what_the_rules_are(id: str, interface: str, switch: str, words: str) -> None:
+    found = town(id, f"p{interface}", f"s{switch}", words)
+    assert shape(found) == shape(town("acme--www", "www0", "sw0", "web"))
+    assert all(len(label) <= 63 for label in labels(ruleset(found)))
+
+
+@pytest.mark.parametrize("name", ["any", "all", "in", "quick", "port", "log", "self"])
+def test_an_interface_may_be_called_as_a_keyword(name: str) -> None:
+    assert shape(town("acme--www", name, "sw0", "")) == shape(town("acme--www", "www0", "sw0", ""))
+
+
+@given(hostile.filter(bool))
+def test_an_address_that_is_none_is_an_error_and_not_a_rule(words: str) -> None:
+    for address in (f"{words}z", f"fe80::1%{words}", f"2001:db8::1{words}z"):
+        with pytest.raises(ValueError):
+            ruleset(spec(jail("acme--www", nic=nic("acme--www", 3, addresses=(address,)))))
+        with pytest.raises(ValueError):
+            firewall_text(rule("acme--www", "in", 80, [f"{address}/128"]))
+
+
+@given(st.permutations(range(len(RICH.parts))))
+@settings(max_examples=20)
+def test_the_order_of_parts_is_never_seen(order: list[int]) -> None:
+    assert ruleset(replace(RICH, parts=tuple(RICH.parts[i] for i in order))) == ruleset(RICH)
+
+
+@pytest.mark.parametrize("id", ["x" * 30 + "--" + "y" * 30])
+def test_the_longest_id_makes_labels_that_pf_takes(id: str) -> None:
+    whole: Jail = replace(jail("acme--www"), id=id)
+    assert {len(label) for label in labels(ruleset(spec(whole, rule(id))))} == {63}

@@ -50,6 +50,10 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
 def uplink_problems(document: Document, location: Document) -> Iterator[Problem]:
     """Routed hosts have one uplink; in bridged locations each switch has its own."""
     spec, bridged = document.spec, location.spec["mode"] == "bridged"
+    if announces(location) and spec["platform"] == "freebsd":
+        hint = f"set announce: none in {location.path} and route its prefix to the host, or take mode: bridged"
+        yield problem(document.path, ("spec", "platform"), "a FreeBSD host cannot announce its jails' addresses", hint)
+        return
     if not bridged and announces(location) and "uplink" not in spec:
         hint = f"add uplink, or set announce: none in {location.path}"
         yield problem(document.path, ("spec",), "no uplink to announce the jails' addresses on", hint)
@@ -61,6 +65,11 @@ def uplink_problems(document: Document, location: Document) -> Iterator[Problem]
             continue
         message = "a switch in a bridged location needs an uplink" if bridged else "uplink belongs to bridged locations"
         yield problem(document.path, ("spec", "switches", index), message, "")
+
+
+def on_freebsd(name: str, staff: Staff) -> bool:
+    host = staff.find("Host", name)
+    return host is not None and host.spec["platform"] == "freebsd"
 
 
 def announces(location: Document) -> bool:

@@ -27,7 +27,7 @@ from reconciler.kinds.documents import (
     stable,
     subnet,
 )
-from reconciler.kinds.host import announces
+from reconciler.kinds.host import announces, on_freebsd
 from reconciler.kinds.limits import limits_of
 from reconciler.model import (
     Claim,
@@ -49,8 +49,8 @@ HOST_GATEWAY = "fe80::1"
 """The host's address on every routed switch. Jails' gateway, so that it never takes part in the customers' prefixes."""
 HOST_GATEWAY4 = "169.254.1.1"
 OWN_NICS = ("lo", "eth0")
-NO_NICS = ("all", "default")
-"""Names that the kernel keeps for itself (ip-sysctl.rst, conf/all and conf/default)."""
+NO_NICS = ("all", "default", "bridge", "egress", "epair", "vlan")
+"""Names that kernels keep for themselves (ip-sysctl.rst, conf/all and conf/default; groups of ifconfig(8))."""
 PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 DERIVED = re.compile("j[a-z2-7]{10}")
 """What a jail has without any link."""
@@ -70,9 +70,9 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *neighbour_problems(document, tenant),
     )
     if problems or place is None or blueprint is None:
-        return Expansion(problems=problems, claims=tuple(claims(document, place)) if place else ())
+        return Expansion(problems=problems, claims=tuple(claims(document, place, staff)) if place else ())
     making = partial(parts, document, place, blueprint, staff, tenant)
-    return Expansion(tenant.hosts, making, claims=tuple(claims(document, place)))
+    return Expansion(tenant.hosts, making, claims=tuple(claims(document, place, staff)))
 
 
 # ── problems ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +211,7 @@ def link_problems(document: Document) -> Iterator[Problem]:
 # ── claims and parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def claims(document: Document, place: Place) -> Iterator[Claim]:
+def claims(document: Document, place: Place, staff: Staff) -> Iterator[Claim]:
     path = document.path
     yield Claim("address", place.address, path, ("spec", "address"))
     yield Claim("MAC address", place.mac, path, ())
@@ -221,7 +221,9 @@ def claims(document: Document, place: Place) -> Iterator[Claim]:
     for index, link in enumerate(document.spec.get("links", ())):
         theirs = jail_id(document.customer, link["to"])
         for id, key in ((place.id, "nic"), (theirs, "peerNic")):
-            yield Claim(f"interface in jail {id}", link[key], path, ("spec", "links", index, key))
+            # on FreeBSD an interface keeps its name when it comes back from a jail: all of a host's are in one place
+            where = f"on host {place.host}" if on_freebsd(place.host, staff) else f"in jail {id}"
+            yield Claim(f"interface {where}", link[key], path, ("spec", "links", index, key))
 
 
 def parts(

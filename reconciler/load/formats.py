@@ -136,7 +136,9 @@ PATTERNS = {
     "^[ -~]*$": "ASCII without line breaks",
     "^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$": "a relative path such as share/defaults",
     "^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$": "an absolute path such as /var/lib/www, without a final /",
-    "^(net|vm|fs|kernel)(\\.[A-Za-z0-9_-]+)+$": "a setting below net., vm., fs. or kernel.",
+    "^(net|vm|fs|kernel|kern|vfs|security|hw)(\\.[A-Za-z0-9_-]+)+$": (
+        "a setting below net., vm., fs. or kernel.; on FreeBSD also kern., vfs., hw. or security."
+    ),
     "^[0-9A-Za-z._-]+( [0-9A-Za-z._-]+)*$": "words of letters, digits, dots and hyphens, with one space between",
     "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]*$": "one line of text (`|` and `>` end with a line break)",
     "^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$": "text without control characters",

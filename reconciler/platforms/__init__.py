@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from reconciler.model import Change, HostSpec, Manifest, Observation
-from reconciler.platforms import linux
+from reconciler.platforms import freebsd, linux
 from reconciler.platforms.steps import Step
 
 
@@ -37,4 +37,4 @@ class Platform(Protocol):
         """A command that prints what the jail wrote."""
 
 
-PLATFORMS: Mapping[str, Platform] = {"linux": linux}
+PLATFORMS: Mapping[str, Platform] = {"freebsd": freebsd, "linux": linux}

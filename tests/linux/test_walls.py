@@ -224,6 +224,8 @@ def test_the_hosts_policy_lets_in_whom_it_names_and_ssh_always(town: Town) -> No
     udp = answer.format(kind=2, port=123) + "while 1: d,a=s.recvfrom(9);s.sendto(b'x',a)"
     for name, text in (("tcp", tcp), ("other", other), ("udp", udp)):
         town["b"].run(f"systemd-run --quiet --unit=policy-{name} /usr/bin/python3 -c {shlex.quote(text)}")
+    listening = "ss -Hlntu | grep -cE ':(9100|9101|123) '"
+    town["b"].run(f"timeout 20 sh -c {shlex.quote(f'until [ $({listening}) = 3 ]; do sleep 0.1; done')}")
     try:
         asked = [Target(b, 9100), Target(b, 9101), Target(b, 22), Target(b, 123, "udp")]
         assert town.reaches(OFFICE, asked, 2) == {Target(b, 9100), Target(b, 22), Target(b, 123, "udp")}

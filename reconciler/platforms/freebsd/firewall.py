@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
+from reconciler.platforms.addresses import collapsed, link_local, unscoped
 from reconciler.platforms.files import digest
 from reconciler.values import dataclass
 
@@ -299,15 +299,6 @@ def peers(rule: Rule, groups: Groups) -> Iterator[tuple[str, str]]:
         yield from ((family, peer) for peer in (listed if len(listed) <= INLINE else [groups(listed)]))
 
 
-@lru_cache(maxsize=4096)
-def collapsed(prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Without what lies in another. Remembered: many rules have the same peers."""
-    networks = [ip_network(unscoped(prefix)) for prefix in prefixes]
-    six = [n for n in networks if isinstance(n, IPv6Network)]
-    four = [n for n in networks if isinstance(n, IPv4Network)]
-    return tuple(str(n) for n in (*collapse_addresses(six), *collapse_addresses(four)))
-
-
 def label(id: str, line: str) -> str:
     """63 characters at most; the digest is of all that the rule lets pass, so what is taken back has another one."""
     return f'"{shown(id)} {digest(f"{id} {line}".encode())[:12]}"'
@@ -352,13 +343,6 @@ def addresses(jail: Jail) -> list[str]:
     return [str(ip_address(unscoped(address).partition("/")[0])) for address in jail.nic.addresses]
 
 
-def unscoped(address: str) -> str:
-    """What follows a `%` may be anything, and Python gives it back as it was."""
-    if "%" in address:
-        raise ValueError(f"an address with a scope: {address!r}")
-    return address
-
-
 def port(jail: Jail) -> str:
     return quoted(jail.nic.host_side)
 
@@ -371,10 +355,3 @@ def quoted(interface: str) -> str:
 def shown(id: str) -> str:
     """Neither quote, nor backslash, nor `$`: pfctl replaces `$if` and others in labels."""
     return re.sub(r"[^A-Za-z0-9_.-]", "?", id)[:50]
-
-
-def link_local(mac: str) -> str:
-    """The address the kernel derives (modified EUI-64, RFC 4291 appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))

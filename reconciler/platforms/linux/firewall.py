@@ -9,10 +9,10 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv6Address
 
 from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
+from reconciler.platforms.addresses import collapsed, link_local
 from reconciler.platforms.files import digest
 from reconciler.platforms.linux.paths import UNITS
 
@@ -203,16 +203,6 @@ def rule_lines(rule: Rule, field: str, verdict: str) -> Iterator[str]:
             yield f"    {whom} {match} {verdict} comment {text(rule.label)}"
 
 
-@lru_cache(maxsize=4096)
-def collapsed(peers: tuple[str, ...]) -> tuple[str, ...]:
-    """nft refuses overlapping prefixes in an anonymous set. Remembered: many rules have the same peers, and working it
-    out was a third of what a host's manifest takes."""
-    networks = [ip_network(peer) for peer in peers]
-    six = [n for n in networks if isinstance(n, IPv6Network)]
-    four = [n for n in networks if isinstance(n, IPv4Network)]
-    return tuple(str(n) for n in (*collapse_addresses(six), *collapse_addresses(four)))
-
-
 def text(label: str) -> str:
     """A string of nft: printable, no quote, no backslash, at most 128 bytes with its end (nft(8), comment)."""
     kept = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in label)
@@ -292,10 +282,3 @@ def discovery(mac: str, own: list[str]) -> Iterator[str]:
     # switches of a segment that look for listeners; behind a router alert (RFC 3810, 5)
     reports = "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report }"
     yield f"    ip6 nexthdr hopopt {reports} ip6 saddr {{ ::, {link_local(mac)} }} accept"
-
-
-def link_local(mac: str) -> str:
-    """The address the kernel derives (modified EUI-64, RFC 4291 appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))

@@ -1,0 +1,121 @@
+"""FreeBSD hosts from 13.2: VNET jails, if_bridge and epair, pf, nullfs layers, rctl limits. Base system only.
+
+`lower` is the table of contents of a host, in application order. The functions below are all that the rest of the
+program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+
+from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl
+from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
+from reconciler.platforms.freebsd import firewall, jail, network
+from reconciler.platforms.freebsd.commands import commands
+from reconciler.platforms.freebsd.parse import parse
+from reconciler.platforms.freebsd.paths import DEVICES, HOOK, JAILS, LOGS, jail_name
+from reconciler.platforms.freebsd.probe import probe
+from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
+
+PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
+MODULES = ("if_bridge", "if_epair", "pf")
+SEEN_DEVICES = ("null", "zero", "random", "urandom", "fd", "fd/*", "stdin", "stdout", "stderr", "pts", "pts/*")
+"""Of /dev, in a jail; as in functions.sh. Not pf, bpf, mem, disks."""
+SYSCTLS = {
+    "net.inet6.ip6.forwarding": "1",
+    # a host that got its default route by router advertisement would lose it as soon as it forwards
+    "net.inet6.ip6.rfc6204w3": "1",
+    # the rules block redirects on their way to jails anyway
+    "net.inet6.ip6.redirect": "0",
+    "net.inet.ip.redirect": "0",
+    **firewall.SYSCTLS,
+}
+
+__all__ = ["PRELUDE", "commands", "logs", "lower", "parse", "probe"]
+
+
+def lower(spec: HostSpec) -> Manifest:
+    resources = tuple(listed(spec))
+    states = json.dumps([(r.key, sorted(r.state.items())) for r in resources])
+    return Manifest(spec.name, resources, hashlib.sha256(states.encode()).hexdigest())
+
+
+def listed(spec: HostSpec) -> Iterator[Resource]:
+    routed = {part.name: part.routed for part in spec.parts if isinstance(part, Switch)}
+    jails = in_start_order(spec.jails)
+    yield from host_files(boot_files())
+    for name in MODULES:
+        yield Resource(f"module/1 {name}", "", {"loaded": "yes"}, words=f"kernel module {name}")
+    yield from sysctls(spec)
+    yield devices()
+    yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
+    yield rules(spec)
+    yield from (source_tree(source, spec.storage) for source in trees(spec.jails))
+    yield from host_files([jail_list(jails, spec.storage)])
+    yield from running(jails, [part for part in spec.parts if isinstance(part, Link)], routed, spec.storage)
+
+
+def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str) -> Iterator[Resource]:
+    """All that stands before any jail starts, then the jails: a cable has two, and both find it at their start."""
+    ends = {j.id: [end for link in links for end in link.ends if end.jail == j.id] for j in jails}
+    for each in jails:
+        yield from jail.resources(each, storage, ends[each.id])
+        yield network.port(each, routed[each.nic.switch])
+    yield from (network.cable(link) for link in sorted(links, key=lambda link: link.id))
+    for each in jails:
+        yield machine(each, storage, ends[each.id])
+
+
+def machine(each: Jail, storage: str, ends: list[LinkEnd]) -> Resource:
+    return jail.machine(each, storage, list(jail.resources(each, storage, ends)), ends)
+
+
+def boot_files() -> Iterator[File]:
+    """What brings a host back after a restart, and what jail.conf calls."""
+    here = files(__name__)
+    yield File(f"{NETWORK}/functions.sh", here.joinpath("network.sh").read_bytes())
+    yield File(f"{ETC}/functions.sh", here.joinpath("functions.sh").read_bytes())
+    yield File(f"{ETC}/run", here.joinpath("run.sh").read_bytes(), 0o755)
+    yield File(f"{ETC}/up.sh", here.joinpath("up.sh").read_bytes(), 0o755)
+    yield File(f"{ETC}/modules", "".join(f"{name}\n" for name in MODULES).encode())
+    yield File(HOOK, here.joinpath("hook.sh").read_bytes(), 0o755)
+
+
+def jail_list(jails: Iterable[Jail], storage: str) -> File:
+    """In the order of starting: name, and where it is mounted."""
+    lines = [f"{jail_name(each.id)} {jail_home(storage, each.id)}/live\n" for each in jails]
+    return File(f"{JAILS}/list", "".join(lines).encode())
+
+
+def host_files(written: Iterable[File]) -> Iterator[Resource]:
+    for file in written:
+        yield Resource(f"file/1 {file.path}", "", file_state(file), (file,), f"file {file.path}")
+
+
+def sysctls(spec: HostSpec) -> Iterator[Resource]:
+    values = {part.key: part.value for part in spec.parts if isinstance(part, Sysctl)} | SYSCTLS
+    if any(":" not in address for each in spec.jails for address in each.nic.addresses):
+        values["net.inet.ip.forwarding"] = "1"
+    body = "".join(f"{key}={value}\n" for key, value in sorted(values.items()))
+    yield from host_files([File(f"{ETC}/sysctl.conf", body.encode())])
+    for key, value in sorted(values.items()):
+        yield Resource(f"sysctl/1 {key}", "", {"value": value}, words=f"sysctl {key}")
+
+
+def devices() -> Resource:
+    listed = "; ".join(["hide", *(f"path {path} unhide" for path in SEEN_DEVICES)])
+    return Resource(f"devices/1 {DEVICES}", "", {"rules": listed}, words=f"devfs ruleset {DEVICES}")
+
+
+def rules(spec: HostSpec) -> Resource:
+    file = File(f"{ETC}/pf.conf", firewall.ruleset(spec), 0o600)
+    # what the kernel holds is told by the digest of the file it was loaded from
+    state = {**file_state(file), "kernel": file_digest(file), "enabled": "yes"}
+    return Resource("ruleset/1 pf", "", state, (file,), "firewall rules", undo=file.path)
+
+
+def logs(id: str, follow: bool) -> str:
+    return f"tail -n 200 {'-F ' if follow else ''}{LOGS}/{jail_name(id)}.log"

@@ -1,0 +1,130 @@
+# What the steps of an apply call on FreeBSD, beside those of every platform. The probe's functions are here too.
+
+WORK=/var/run/reconciler
+
+decode() { b64decode -r; }
+
+written() { :; }
+
+# lock: lockf(1) locks for a command and, before 14.1, not for a descriptor: so a command that ends when the last of us
+# closes descriptor 9 holds it for us.
+lock() {
+    turn=$WORK/turn.$$
+    rm -f "$turn" "$turn.mine"
+    mkfifo "$turn" || return
+    lockf -ks -t 60 "$WORK/lock" sh -c ': >"$1.mine"; exec cat >/dev/null' sh "$turn" <"$turn" &
+    holder=$!
+    exec 9>"$turn"
+    while [ ! -e "$turn.mine" ]; do
+        kill -0 "$holder" 2>/dev/null || { rm -f "$turn"; return 1; }
+        sleep 0.1
+    done
+    rm -f "$turn" "$turn.mine"
+}
+
+# host FUNCTION WORDS..., or host run FILE: with the functions that lie on the host
+host() {
+    (
+        set -e
+        . "$ETC/network/functions.sh"
+        . "$ETC/functions.sh"
+        if [ "$1" = run ]; then . "$2"; else "$@"; fi
+    )
+}
+
+set_sysctl() { sysctl -q "$1=$2"; }
+
+# load_rules CANDIDATE FILE: rules that pfctl refuses never take the place of those that load. States outlive their
+# rules: what a label stood for that is gone is cut.
+load_rules() {
+    host modules pf
+    pfctl -q -n -f "$1"
+    labels "$2" >"$WORK/labels.old"
+    labels "$1" >"$WORK/labels.new"
+    mv -f "$1" "$2"
+    host firewall "$2"
+    comm -23 "$WORK/labels.old" "$WORK/labels.new" | while read -r label; do
+        pfctl -q -k label -k "$label"
+    done
+    rm -f "$WORK/labels.old" "$WORK/labels.new"
+}
+
+# labels FILE
+labels() { sed -n 's/.*label "\([^"]*\)".*/\1/p' "$1" 2>/dev/null | sort -u; }
+
+# no_rules: pf itself stays as it is: others may have rules in anchors
+no_rules() {
+    kldstat -q -m pf || return 0
+    pfctl -q -F rules
+    pfctl -q -F nat
+    for table in $(pfctl -s Tables 2>/dev/null | grep '^t_'); do pfctl -q -t "$table" -T kill; done
+    pfctl -q -d 2>/dev/null || :
+    rm -f "$STATE/firewall.stamp"
+}
+
+no_devices() { devfs rule -s "$1" delset 2>/dev/null || :; }
+
+# accounts DIRECTORY SEAL SHA: makes the tables of the accounts; the seal is the last thing
+accounts() {
+    rm -f "$2"
+    cp "$1/master.passwd" "$1/master.passwd.new~"
+    pwd_mkdb -p -d "$1" "$1/master.passwd.new~"
+    chmod 644 "$1/passwd" "$1/pwd.db"
+    chmod 600 "$1/spwd.db" "$1/master.passwd"
+    printf '%s\n' "$3" >"$2"
+}
+
+# unpack ARCHIVE DIRECTORY: the archive was made safe before it was sent. The seal is the last thing, so that half
+# a tree is a changed tree. A tree in use is mended in place: its mounts go on showing it.
+unpack() {
+    mkdir -p "${2%/*}"
+    rm -f "$2.seal"
+    if [ -d "$2" ]; then
+        find "$2" -mindepth 1 -delete
+        tar -x -p -f "$1" -C "$2" --no-same-owner
+    else
+        rm -rf "$2.new"
+        mkdir "$2.new"
+        chmod 755 "$2.new"
+        tar -x -p -f "$1" -C "$2.new" --no-same-owner
+        mv "$2.new" "$2"
+    fi
+    looks "$2" >"$2.seal"
+}
+
+# remove_tree DIRECTORY: only of what no tenant can write to, and never across a mount
+remove_tree() {
+    rm -f "$1.seal"
+    for place in "$1" "$1.new"; do
+        [ ! -d "$place" ] || { find "$place" -xdev -mindepth 1 -delete && rmdir "$place"; }
+    done
+}
+
+# places DIRECTORY...: made once, then the jail's own; their parents are the host's.
+places() {
+    for place in "$@"; do
+        [ -d "$place" ] || mkdir -m 755 "$place"
+    done
+}
+
+# retain DIRECTORY DAY: data is never deleted, only marked.
+retain() {
+    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+}
+
+unretain() { rm -f "$1/retained"; }
+
+# machine NAME LIVE up|restart|change|keep SETTING...: `change` is what jail(8) can do to a jail that runs
+machine() {
+    name=$1 live=$2 verb=$3
+    shift 3
+    case $verb in
+        restart)
+            host down "$name" "$live"
+            host up "$name" "$live"
+            ;;
+        up) host up "$name" "$live" ;;
+        change) jail -m "name=$name" "$@" ;;
+    esac
+    host limit "$name"
+}

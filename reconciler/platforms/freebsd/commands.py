@@ -1,0 +1,210 @@
+"""A Change → the steps that carry it out on a FreeBSD host.
+
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Two tables, one for making and mending,
+one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest.
+The removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a
+kill at any point. What the functions do is in `apply.sh`, `functions.sh` and `network.sh` beside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from reconciler.model import Change, File, Owned, Resource
+from reconciler.platforms.files import ETC, NETWORK
+from reconciler.platforms.freebsd.jail import LASTING, RESTARTING, changeable
+from reconciler.platforms.freebsd.paths import JAILS, jail_name
+from reconciler.platforms.freebsd.probe import seal
+from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
+
+
+def commands(change: Change) -> tuple[Step, ...]:
+    return carried_out(change, MAKE, REMOVE)
+
+
+def host(*words: str) -> Call:
+    return Call("host", words)
+
+
+# ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_network(change: Change, resource: Resource) -> Iterator[Step]:
+    """The one-line file is both the boot state and what is run now."""
+    yield from files_only(change, resource)
+    if change.before and change.before.undo != resource.undo:
+        yield from CUT[resource.type](change.before)
+    yield host("run", resource.files[0].path)
+
+
+def make_module(change: Change, resource: Resource) -> Iterator[Step]:
+    yield host("modules", resource.name)
+
+
+def make_devices(change: Change, resource: Resource) -> Iterator[Step]:
+    yield host("devices")
+
+
+def make_sysctl(change: Change, resource: Resource) -> Iterator[Step]:
+    yield Call("set_sysctl", (resource.name, resource.state["value"]))
+
+
+def make_ruleset(change: Change, resource: Resource) -> Iterator[Step]:
+    rules = resource.files[0]
+    candidate = f"{rules.path}.candidate"
+    yield Put(File(candidate, rules.content, rules.mode, rules.owner))
+    yield Call("load_rules", (candidate, rules.path))
+
+
+def make_tree(change: Change, resource: Resource) -> Iterator[Step]:
+    archive = f"{INCOMING}/{resource.name}"
+    yield Call("unpack", (archive, resource.undo))
+    yield Delete(archive)
+
+
+def make_data(change: Change, resource: Resource) -> Iterator[Step]:
+    yield from files_only(change, resource)
+    yield Call("places", tuple(path for path, state in resource.state.items() if state == "there"))
+    yield Call("unretain", (resource.undo,))
+
+
+def make_root(change: Change, resource: Resource) -> Iterator[Step]:
+    yield from files_only(change, resource)
+    written = {file.path for file in wanted_files(change, resource)}
+    if f"{resource.undo}/etc/master.passwd" in written or "accounts" in {a for a, _, _ in change.differences}:
+        yield Call("accounts", (f"{resource.undo}/etc", seal(resource), resource.state["accounts"]))
+
+
+def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
+    """A jail that is not there, or whose command is not kept up, is started; what jail(8) can change it changes."""
+    yield from files_only(change, resource)
+    was = {attribute: before for attribute, before, _ in change.differences}
+    wants = set(was) & {*RESTARTING, "application"} or lasting(change)
+    verb = (
+        "up" if "runs" in was and not was["runs"] else "restart" if wants else "change" if "settings" in was else "keep"
+    )
+    yield Call("machine", (*resource.undo.split("\x1f"), verb, *changeable()))
+
+
+def lasting(change: Change) -> bool:
+    """Whether a setting differs that only a new jail gets."""
+    for attribute, was, wanted in change.differences:
+        if attribute == "settings":
+            differing = {word.partition("=")[0] for word in set(was.split()) ^ set(wanted.split())}
+            return bool(differing & set(LASTING))
+    return False
+
+
+MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
+    "switch/1": make_network,
+    "port/1": make_network,
+    "cable/1": make_network,
+    "module/1": make_module,
+    "devices/1": make_devices,
+    "sysctl/1": make_sysctl,
+    "ruleset/1": make_ruleset,
+    "tree/1": make_tree,
+    "data/1": make_data,
+    "root/1": make_root,
+    "jail/1": make_jail,
+}
+"""Types that are more than their files."""
+
+
+# ── removing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def name_of(before: Owned) -> str:
+    return before.key.partition(" ")[2]
+
+
+def remove_file(before: Owned) -> Iterator[Step]:
+    yield Delete(name_of(before))
+
+
+def remove_module(before: Owned) -> Iterator[Step]:
+    """It stays loaded until the next boot: somebody else may use it by now."""
+    return iter(())
+
+
+def remove_devices(before: Owned) -> Iterator[Step]:
+    yield Call("no_devices", (name_of(before),))
+
+
+def remove_switch(before: Owned) -> Iterator[Step]:
+    yield host("no_switch", name_of(before))
+    yield Delete(f"{NETWORK}/10-{name_of(before)}")
+
+
+def unplug(before: Owned) -> Iterator[Step]:
+    nic, addresses, _ = before.undo.split("\x1f")
+    yield host("leave", addresses, nic)
+
+
+def remove_port(before: Owned) -> Iterator[Step]:
+    yield from unplug(before)
+    yield Delete(f"{NETWORK}/20-{jail_name(name_of(before))}")
+
+
+def cut(before: Owned) -> Iterator[Step]:
+    yield host("no_cable", *before.undo.split("\x1f")[:4])
+
+
+def remove_cable(before: Owned) -> Iterator[Step]:
+    yield from cut(before)
+    yield Delete(before.undo.split("\x1f")[4])
+
+
+CUT: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
+    "switch/1": lambda before: iter(()),
+    "port/1": unplug,
+    "cable/1": cut,
+}
+"""What goes before something else takes its place."""
+
+
+def remove_sysctl(before: Owned) -> Iterator[Step]:
+    """The value stays until the next boot: what it was before us is not known to be right either."""
+    return iter(())
+
+
+def remove_ruleset(before: Owned) -> Iterator[Step]:
+    yield Call("no_rules")
+    yield Delete(f"{ETC}/pf.conf")
+
+
+def remove_tree(before: Owned) -> Iterator[Step]:
+    yield Call("remove_tree", (before.undo,))
+
+
+def remove_root(before: Owned) -> Iterator[Step]:
+    yield Call("remove_tree", (before.undo,))
+    yield Call("remove_tree", (f"{before.undo.removesuffix('/root')}/live",))
+    yield Delete(f"{before.undo}.accounts")
+
+
+def remove_secret(before: Owned) -> Iterator[Step]:
+    yield Delete(before.undo)
+
+
+def remove_jail(before: Owned) -> Iterator[Step]:
+    name, live = before.undo.split("\x1f")
+    yield host("down", name, live)
+    for ending in ("conf", "fstab", "limits"):
+        yield Delete(f"{JAILS}/{name}.{ending}")
+
+
+REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
+    "file/1": remove_file,
+    "module/1": remove_module,
+    "devices/1": remove_devices,
+    "switch/1": remove_switch,
+    "port/1": remove_port,
+    "cable/1": remove_cable,
+    "sysctl/1": remove_sysctl,
+    "ruleset/1": remove_ruleset,
+    "tree/1": remove_tree,
+    "root/1": remove_root,
+    "secret/1": remove_secret,
+    "jail/1": remove_jail,
+}

@@ -1,0 +1,94 @@
+# What an apply, the boot (up.sh) and jail.conf (by `run`) call on the host, beside the network's functions.
+# Every function converges. Sources: jail(8), devfs(8), rctl(8), pfctl(8).
+
+ETC=/etc/reconciler
+STATE=/var/lib/reconciler
+DEVICES=7547
+
+# modules NAME...
+modules() {
+    for module in "$@"; do kldload -n "$module" || return; done
+}
+
+# devices: what a tenant sees of /dev; applied to those that run as well
+devices() {
+    devfs rule -s "$DEVICES" delset 2>/dev/null || :
+    devfs rule -s "$DEVICES" add hide
+    for path in null zero random urandom fd 'fd/*' stdin stdout stderr pts 'pts/*'; do
+        devfs rule -s "$DEVICES" add path "$path" unhide
+    done
+}
+
+# firewall FILE: loads the rules, then writes down what the kernel made of them. An error keeps those that there are.
+firewall() {
+    modules pf && pfctl -q -f "$1" || return
+    # -e fails where pf is enabled already
+    pfctl -s info 2>/dev/null | grep -q '^Status: Enabled' || pfctl -q -e || return
+    printf '%s %s\n' "$(sha256 -q "$1")" "$(dump | sha256 -q)" >"$STATE/firewall.stamp"
+}
+
+# dump: all that the kernel holds of our rules; what is in their tables does not show in them
+dump() {
+    {
+        pfctl -s rules && pfctl -s nat &&
+            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+    } 2>/dev/null
+}
+
+# before JAIL: what must stand when it starts (exec.prestart)
+before() {
+    for file in "$ETC/network/20-$1" $(grep -l " $1 " "$ETC"/network/30-* 2>/dev/null); do
+        [ ! -e "$file" ] || . "$file"
+    done
+}
+
+# limit JAIL (exec.created): before anything runs in it. Where the kernel cannot, the status says so.
+limit() {
+    [ "$(sysctl -n kern.racct.enable 2>/dev/null)" = 1 ] || return 0
+    rctl -r "jail:$1" >/dev/null 2>&1 || :
+    while read -r rule; do rctl -a "$rule"; done <"$ETC/jails/$1.limits"
+}
+
+# up JAIL LIVE
+up() {
+    ! alive "$1" || return 0
+    clear_away "$1" "$2" || return
+    # no descriptor of ours goes into a jail: 9 is the lock
+    jail -f "$ETC/jails/$1.conf" -c "$1" </dev/null 9>&- || {
+        tail -n 5 "/var/log/reconciler/$1.log" 2>/dev/null
+        return 1
+    }
+    alive "$1"
+}
+
+# down JAIL LIVE
+down() {
+    if alive "$1"; then
+        timeout 30 jexec "$1" /bin/sh /etc/stop || :
+        for nic in $(jexec "$1" /sbin/ifconfig -l); do
+            case $nic in lo*) ;; *) ifconfig "$nic" -vnet "$1" ;; esac
+        done
+        # by name alone: its file may have changed since it was started
+        jail -R "$1"
+    fi
+    clear_away "$1" "$2"
+}
+
+# clear_away JAIL LIVE: what a jail leaves that was killed: mounts, and rules that rctl keeps for jails that are gone
+clear_away() {
+    rctl -r "jail:$1" >/dev/null 2>&1 || :
+    tries=0
+    while left=$(mounted "$2") && [ -n "$left" ]; do
+        [ $tries -lt 20 ] || { echo "cannot unmount" $left; return 1; }
+        # a dying jail is busy for a while
+        [ $tries -lt 5 ] && force= || force=-f
+        for place in $left; do umount $force "$place" 2>/dev/null || :; done
+        tries=$((tries + 1))
+        [ -z "$(mounted "$2")" ] || sleep 0.5
+    done
+}
+
+# mounted DIRECTORY: the mounts at it and below it, deepest first
+mounted() {
+    mount -p | awk -v top="$1" '$2 == top || index($2, top "/") == 1 { print $2 }' | sort -r
+}

@@ -1,0 +1,269 @@
+"""Switches, ports and cables: their one-line files for `network.sh`, and what `ifconfig` and `netstat` say of them.
+
+In: Parts, or the text that a probe printed. Out: Resources whose state names what can be seen (addresses, routes,
+membership), and the same attributes as observed. A file here is both the boot state and what an apply calls, so that
+the two cannot disagree. Must not know jail.conf, pf, or files of jails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+from reconciler.model import File, Jail, Link, LinkEnd, Resource, Switch
+from reconciler.platforms.files import NETWORK, digest, file_state
+from reconciler.platforms.freebsd.paths import hardware, inside, jail_name
+from reconciler.platforms.steps import quote
+
+FUNCTIONS = files("reconciler.platforms.freebsd").joinpath("network.sh").read_text()
+INSIDE = files("reconciler.platforms.freebsd").joinpath("inside.sh").read_text()
+GATEWAY = "fe80::1/64"
+"""Stands on every routed switch: the jails' way out."""
+GATEWAY4 = "169.254.1.1/32"
+MARK = "reconciler"
+"""The description of every interface that we made, as in network.sh."""
+
+
+def line(function: str, *words: str) -> str:
+    return " ".join([function, *map(quote, words)]) + "\n"
+
+
+# ── what must be there ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def switch(part: Switch) -> Resource:
+    mode = "routed" if part.routed else "bridged"
+    body = line("switch", part.name, mode, part.uplink or "-", hardware(part.name), *part.addresses)
+    file = File(f"{NETWORK}/10-{part.name}", body.encode())
+    gateway = (GATEWAY, GATEWAY4) if part.routed else ()
+    state = {"up": "yes", "addresses": words((*part.addresses, *gateway)), "others joined": "none"}
+    if part.uplink:
+        state["uplink"] = part.uplink
+    return Resource(f"switch/1 {part.name}", "", {**file_state(file), **state}, (file,), f"switch {part.name}")
+
+
+def port(jail: Jail, routed: bool) -> Resource:
+    nic, name, inner = jail.nic, jail_name(jail.id), inside(jail.nic.host_side)
+    addresses, mode = " ".join(nic.addresses), "routed" if routed else "bridged"
+    body = line("port", name, nic.host_side, hardware(nic.host_side), inner, nic.mac, nic.switch, mode, addresses)
+    file = File(f"{NETWORK}/20-{name}", body.encode())
+    state = {
+        "switch": nic.switch,
+        "private": "yes",
+        "up": "yes",
+        "mac": nic.mac,
+        "addresses": words(nic.addresses),
+        "routes": words(f"default {gateway}" for gateway in nic.gateways),
+    }
+    if routed:
+        state["host routes"] = words(address.partition("/")[0] for address in nic.addresses)
+    return Resource(
+        f"port/1 {jail.id}",
+        jail.id,
+        {**file_state(file), **state},
+        (file,),
+        f"network interface of {jail.id}",
+        claims=frozenset({nic.host_side, nic.mac, *nic.addresses}),
+        undo="\x1f".join((nic.host_side, addresses, name)),
+        disrupts=dict.fromkeys(("addresses", "mac", "switch"), f"connections of jail {jail.id} break"),
+    )
+
+
+def cable(link: Link) -> Resource:
+    """Belongs to the jail that declares it; stands after both jails' ports."""
+    first, second = link.ends
+    ends = [(jail_name(end.jail), end.nic, end.mac) for end in link.ends]
+    file = File(f"{NETWORK}/30-{digest(link.id.encode())[:16]}", line("cable", *ends[0], *ends[1]).encode())
+    state = {f"{end.jail} {end.nic}": end_state(end.mac, end.addresses) for end in link.ends}
+    return Resource(
+        f"cable/1 {link.id}",
+        first.jail,
+        {**file_state(file), **state},
+        (file,),
+        f"cable from {first.jail} to {second.jail}",
+        claims=frozenset({first.nic, second.nic}),
+        undo="\x1f".join((ends[0][0], first.nic, ends[1][0], second.nic, file.path)),
+    )
+
+
+def script(jail: Jail, ends: Iterable[LinkEnd]) -> bytes:
+    """/etc/network of a jail: its own lo0, its port, its ends of cables, its ways out."""
+    inner = inside(jail.nic.host_side)
+    lines = [line("plugged", inner, jail.nic.mac, *jail.nic.addresses)]
+    lines += [line("plugged", end.nic, end.mac, *end.addresses) for end in sorted(ends, key=lambda end: end.nic)]
+    lines += [line("default", gateway, inner) for gateway in jail.nic.gateways]
+    head = "#!/bin/sh\n# Written by the reconciler; changes are overwritten.\nset -e\n"
+    return "".join([head, FUNCTIONS, INSIDE, *lines]).encode()
+
+
+def end_state(mac: str, addresses: Iterable[str]) -> str:
+    return f"{mac} {words(addresses)}"
+
+
+def words(values: Iterable[str]) -> str:
+    return " ".join(sorted(values))
+
+
+# ── what is there ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What `ifconfig NAME` says; `members` with their flags."""
+
+    name: str
+    up: bool
+    mac: str
+    ours: bool
+    addresses: tuple[str, ...]
+    members: Mapping[str, frozenset[str]]
+
+
+HEADER = re.compile(r"^(\S+): flags=[0-9a-f]+<([^>]*)>")
+MEMBER = re.compile(r"^\tmember: (\S+) flags=[0-9a-f]+<([^>]*)>")
+
+
+def interfaces(lines: Iterable[str]) -> dict[str, Interface]:
+    """`ifconfig -a`: a header line for each, then indented lines."""
+    blocks: dict[str, list[str]] = {}
+    for text in lines:
+        header = HEADER.match(text)
+        name = header[1] if header else next(reversed(blocks), "")
+        blocks.setdefault(name, []).append(text)
+    return {name: interface(name, block) for name, block in blocks.items() if name}
+
+
+def interface(name: str, block: list[str]) -> Interface:
+    header = HEADER.match(block[0])
+    said = [text.split() for text in block[1:] if text.strip()]
+    return Interface(
+        name,
+        up="UP" in (header[2] if header else "").split(","),
+        mac=next((s[1] for s in said if s[0] == "ether" and len(s) > 1), ""),
+        ours=["description:", MARK] in said,
+        addresses=tuple(address(s) for s in said if s[0] in {"inet", "inet6"} and len(s) > 3),
+        members={m[1]: frozenset(m[2].split(",")) for m in map(MEMBER.match, block) if m},
+    )
+
+
+def address(said: list[str]) -> str:
+    """`inet6 A prefixlen N` or `inet A netmask 0xffffff00` → A/N, without the scope of a link-local one."""
+    length = said[3] if said[0] == "inet6" else str(int(said[3], 16).bit_count())
+    return f"{said[1].partition('%')[0]}/{length}"
+
+
+@dataclass(frozen=True)
+class Route:
+    destination: str
+    gateway: str
+    device: str
+
+
+def routes(lines: Iterable[str]) -> list[Route]:
+    """`netstat -rn`: destination, gateway, flags, interface. Headings have other words in these places."""
+    split = [text.split() for text in lines]
+    return [Route(s[0], s[1], s[3]) for s in split if len(s) >= 4 and s[2].isalnum() and s[0] != "Destination"]
+
+
+class Seen:
+    """The network of a host and of the jails that run on it, parsed when somebody asks."""
+
+    def __init__(self, host: Mapping[str, list[str]], rooms: Mapping[str, Mapping[str, list[str]]]) -> None:
+        """`host` and each of `rooms`: "links" and "routes" → lines."""
+        self.host, self.rooms = host, rooms
+
+    @cached_property
+    def links(self) -> dict[str, Interface]:
+        return interfaces(self.host.get("links", ()))
+
+    @cached_property
+    def routes(self) -> dict[str, set[str]]:
+        """Device → the single addresses that are routed to it."""
+        found: dict[str, set[str]] = {}
+        for route in routes(self.host.get("routes", ())):
+            if "/" not in route.destination:
+                found.setdefault(route.device, set()).add(route.destination)
+        return found
+
+    def room(self, jail: str) -> dict[str, Interface]:
+        return interfaces(self.rooms.get(jail, {}).get("links", ()))
+
+    def room_routes(self, jail: str) -> list[str]:
+        found = routes(self.rooms.get(jail, {}).get("routes", ()))
+        return [f"default {r.gateway.partition('%')[0]}" for r in found if r.destination == "default"]
+
+
+def shown(interface: Interface) -> list[str]:
+    """Addresses without the link-local one that the kernel derives from the MAC."""
+    return [a for a in interface.addresses if not a.startswith("fe80:") or a == GATEWAY]
+
+
+def observed(resource: Resource, seen: Seen) -> dict[str, str]:
+    """The runtime attributes of a resource of this module; empty when it is not there at all."""
+    observers = {"switch/1": observed_switch, "port/1": observed_port, "cable/1": observed_cable}
+    return dict(observers[resource.type](resource, seen))
+
+
+def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    bridge = seen.links.get(resource.name)
+    if bridge is None:
+        return
+    uplink = resource.state.get("uplink", "")
+    yield "up", yes(bridge.up)
+    yield "addresses", words(shown(bridge))
+    if uplink:
+        yield "uplink", joined(uplink, bridge, seen)
+    strangers = {name for name in bridge.members if not (name in seen.links and seen.links[name].ours)}
+    yield "others joined", words(strangers - {uplink}) or "none"
+
+
+def joined(uplink: str, bridge: Interface, seen: Seen) -> str:
+    link = seen.links.get(uplink)
+    if link is None or uplink not in bridge.members:
+        return "none"
+    return uplink if link.up else f"{uplink}, down"
+
+
+def refusals(resources: Iterable[Resource], seen: Seen) -> Iterator[str]:
+    """From FreeBSD 15 a bridge's member may hold no address, and before it loses its IPv6 ones (bridge(4))."""
+    for resource in resources:
+        uplink = resource.state.get("uplink", "") if resource.type == "switch/1" else ""
+        carries = shown(seen.links[uplink]) if uplink in seen.links else ()
+        if carries:
+            yield (
+                f"{uplink} carries {', '.join(carries)}: joining it to {resource.name} would cut the host off. "
+                "Give the jails an interface of their own, or move the addresses to the bridge by hand first"
+            )
+
+
+def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    nic, _, name = resource.undo.split("\x1f")
+    link, ends = seen.links.get(nic), seen.room(name)
+    inner, lo = ends.get(inside(nic)), ends.get("lo0")
+    if link is None or inner is None:
+        return
+    bridge = next((other for other in seen.links.values() if nic in other.members), None)
+    wanted = resource.state.get("host routes", "").split()
+    yield "switch", bridge.name if bridge else "none"
+    yield "private", yes(bridge and "PRIVATE" in bridge.members[nic])
+    yield "up", yes(link.up and inner.up and lo and lo.up)
+    yield "mac", inner.mac
+    yield "addresses", words(shown(inner))
+    yield "routes", words(seen.room_routes(name))
+    yield "host routes", words(seen.routes.get(resource.state["switch"], set()) & set(wanted))
+
+
+def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    first, first_nic, second, second_nic, _ = resource.undo.split("\x1f")
+    jails = [key.partition(" ")[0] for key in resource.state if not key.startswith("/")]
+    for jail, name, nic in zip(jails, (first, second), (first_nic, second_nic), strict=True):
+        end = seen.room(name).get(nic)
+        if end is not None:
+            yield f"{jail} {nic}", end_state(end.mac, shown(end)) + ("" if end.up else ", down")
+
+
+def yes(value: object) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,195 @@
+# Makes the network what the files beside this one say, each a line that calls a function below; at boot for all of
+# them (up.sh), at an apply for one. Every function converges: it may be called on nothing, on half, on the finished
+# thing. A jail's ends are configured inside it, by its own /etc/network. Sources: ifconfig(8), bridge(4), epair(4).
+
+# what we made says so: groups are lost when an interface comes back from a jail, the description is not
+MARK=reconciler
+
+there() { ifconfig "$1" >/dev/null 2>&1; }
+
+ours() { ifconfig "$1" 2>/dev/null | grep -q "description: $MARK\$"; }
+
+alive() { jls -j "$1" jid >/dev/null 2>&1; }
+
+# has JAIL NIC
+has() { alive "$1" && jexec "$1" /sbin/ifconfig "$2" >/dev/null 2>&1; }
+
+# to_be_had NIC: customers choose names: only what we made makes room.
+to_be_had() {
+    ! there "$1" || ours "$1" || { echo "the host has an interface $1 already"; return 1; }
+}
+
+destroy() { ! there "$1" || ifconfig "$1" destroy; }
+
+# settle INTERFACE [ADDRESS/LENGTH...]: exactly these addresses; link-local ones of the kernel's own stay.
+settle() {
+    device=$1
+    shift
+    for have in $(addresses "$device"); do
+        case " $* " in *" $have "*) continue ;; esac
+        case $have in
+            fe80:*%*) ;;
+            *:*) ifconfig "$device" inet6 "${have%/*}" delete ;;
+            *) ifconfig "$device" inet "${have%/*}" delete ;;
+        esac
+    done
+    for want in "$@"; do
+        case " $(addresses "$device" | tr '\n' ' ') " in *" $want "*) continue ;; esac
+        # without `alias` the first IPv4 address would be replaced
+        case $want in *:*) family=inet6 ;; *) family=inet ;; esac
+        ifconfig "$device" "$family" "$want" alias
+    done
+}
+
+# addresses INTERFACE: as ADDRESS/LENGTH
+addresses() {
+    ifconfig "$1" | awk '
+        $1 == "inet6" { print $2 "/" $4 }
+        $1 == "inet" {
+            bits = 0
+            for (i = 3; i <= 10; i++) bits += index("8ce", substr($4, i, 1)) + 4 * (substr($4, i, 1) == "f")
+            print $2 "/" bits
+        }'
+}
+
+# route_to ADDRESS INTERFACE: the host's way to one address of a jail
+route_to() {
+    case $1 in *:*) family=-inet6 ;; *) family=-inet ;; esac
+    case $(route -n get "$family" "$1" 2>/dev/null) in
+        *"destination: $1
+"*"interface: $2
+"*) return 0 ;;
+    esac
+    route -q delete "$family" -host "$1" >/dev/null 2>&1 || :
+    route -q add "$family" -host "$1" -interface "$2"
+}
+
+# switch NAME routed|bridged UPLINK|- MAC [ADDRESS/LENGTH...]
+switch() {
+    bridge=$1 mode=$2 port=$3 mac=$4
+    shift 4
+    to_be_had "$bridge" || return
+    # in one call, so that what a kill leaves behind still says whose it is
+    there "$bridge" || rename "$(ifconfig bridge create description "$MARK")" "$bridge"
+    ifconfig "$bridge" ether "$mac"
+    ifconfig "$bridge" inet6 -ifdisabled auto_linklocal -accept_rtadv no_dad
+    ifconfig "$bridge" up
+    # on a bridged segment the gateway's address is the router's
+    [ "$mode" != routed ] || set -- "$@" 169.254.1.1/32
+    settle "$bridge" "$@"
+    gateway "$bridge" "$mode"
+    # the first member sets the MTU of the bridge; a segment that the switch no longer belongs to must not stay joined
+    for member in $(ifconfig "$bridge" | awk '$1 == "member:" { print $2 }'); do
+        [ "$member" = "$port" ] || ours "$member" || ifconfig "$bridge" deletem "$member"
+    done
+    [ "$port" = - ] || { join "$bridge" "$port" && ifconfig "$port" up; }
+}
+
+# gateway BRIDGE routed|bridged: fe80::1 is the jails' way out of a routed switch, and nowhere else
+gateway() {
+    if [ "$2" = routed ]; then
+        addresses "$1" | grep -q '^fe80::1%' || ifconfig "$1" inet6 "fe80::1%$1" prefixlen 64 alias
+    else
+        ! addresses "$1" | grep -q '^fe80::1%' || ifconfig "$1" inet6 "fe80::1%$1" delete
+    fi
+}
+
+# rename INTERFACE NAME
+rename() { ifconfig "$1" name "$2" >/dev/null; }
+
+# join BRIDGE MEMBER
+join() {
+    for other in $(ifconfig -g bridge); do
+        [ "$other" != "$1" ] || continue
+        ! member "$other" "$2" || ifconfig "$other" deletem "$2"
+    done
+    member "$1" "$2" || ifconfig "$1" addm "$2"
+}
+
+member() { ifconfig "$1" | grep -q "member: $2 "; }
+
+no_switch() {
+    ! ours "$1" || destroy "$1"
+}
+
+# pair A MAC B MAC [JAIL...]: two ends of one cable; the second may already be in a jail, and the first as well
+pair() {
+    a=$1 a_mac=$2 b=$3 b_mac=$4
+    shift 4
+    if ! somewhere "$a" "$@" || ! somewhere "$b" "$@"; then
+        to_be_had "$a" && to_be_had "$b" || return
+        for jail in "$@"; do back "$jail" "$a" "$b"; done
+        destroy "$a"
+        destroy "$b"
+        half=$(ifconfig epair create description "$MARK")
+        half=${half%a}
+        ifconfig "${half}b" description "$MARK"
+        rename "${half}a" "$a"
+        rename "${half}b" "$b"
+    fi
+    ! there "$a" || ifconfig "$a" ether "$a_mac"
+    ! there "$b" || ifconfig "$b" ether "$b_mac"
+}
+
+# somewhere NIC [JAIL...]: on the host, or in one of these jails
+somewhere() {
+    nic=$1
+    shift
+    ! there "$nic" || return 0
+    for jail in "$@"; do ! has "$jail" "$nic" || return 0; done
+    return 1
+}
+
+# back JAIL NIC...: a jail's interfaces return to the host; a dying jail would keep them for minutes
+back() {
+    home=$1
+    shift
+    for nic in "$@"; do ! has "$home" "$nic" || ifconfig "$nic" -vnet "$home"; done
+}
+
+# port JAIL NIC MAC INSIDE MAC SWITCH routed|bridged "ADDRESSES": the jail's end is inside it as soon as it runs
+port() {
+    jail=$1 nic=$2 inner=$4 bridge=$6 mode=$7 wanted=$8
+    pair "$nic" "$3" "$inner" "$5" "$jail" || return
+    # the host itself neither speaks nor listens on a port: the bridge does
+    ifconfig "$nic" inet6 ifdisabled -auto_linklocal
+    ifconfig "$nic" up
+    join "$bridge" "$nic"
+    # jails do not see each other on the switch
+    ifconfig "$bridge" private "$nic"
+    enter "$jail" "$inner"
+    [ "$mode" = bridged ] || for address in $wanted; do route_to "${address%/*}" "$bridge"; done
+}
+
+# enter JAIL NIC...: into a jail that runs; one that does not takes them when it starts
+enter() {
+    room=$1
+    shift
+    alive "$room" || return 0
+    for nic in "$@"; do ! there "$nic" || ifconfig "$nic" vnet "$room"; done
+    jexec "$room" /bin/sh /etc/network
+}
+
+# leave "ADDRESSES" NIC: what the host knows of a port that changes or goes
+leave() {
+    for address in $1; do
+        case $address in *:*) family=-inet6 ;; *) family=-inet ;; esac
+        route -q delete "$family" -host "${address%/*}" >/dev/null 2>&1 || :
+    done
+    [ -z "$2" ] || ! ours "$2" || destroy "$2"
+}
+
+# cable JAIL NIC MAC JAIL NIC MAC
+cable() {
+    one=$1 one_nic=$2 one_mac=$3 two=$4 two_nic=$5 two_mac=$6
+    pair "$one_nic" "$one_mac" "$two_nic" "$two_mac" "$one" "$two" || return
+    enter "$one" "$one_nic"
+    enter "$two" "$two_nic"
+}
+
+# no_cable JAIL NIC JAIL NIC: one end takes the other with it
+no_cable() {
+    back "$1" "$2"
+    back "$3" "$4"
+    for nic in "$2" "$4"; do ! ours "$nic" || destroy "$nic"; done
+}

@@ -1,0 +1,189 @@
+"""What a probe printed → an Observation, with the same attribute names as the Manifest's states.
+
+In: the bytes, and the Manifest they were asked for. Out: where the two agree, the host is as it should be. A line
+that is missing means the thing is missing. `probe.sh` says what each line means. Must not know how anything is
+changed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from reconciler.model import Manifest, Observation, Resource
+from reconciler.platforms.freebsd import network
+from reconciler.platforms.freebsd.jail import SETTINGS, no
+from reconciler.platforms.freebsd.probe import seal
+from reconciler.platforms.probed import (
+    Lines,
+    grouped,
+    mebibytes,
+    observation,
+    observed_data,
+    observed_ruleset,
+    observed_sysctl,
+    observed_tree,
+)
+
+FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5, "jail": 1, "process": 2, "limit": 1, "devices": 1}
+ALWAYS = {"sysctl/1", "module/1", "devices/1"}
+"""Types whose runtime value is there whether or not anybody wants one."""
+
+
+@dataclass(frozen=True)
+class BsdLines(Lines):
+    """With what only FreeBSD says."""
+
+    @cached_property
+    def network(self) -> network.Seen:
+        host: dict[str, list[str]] = {}
+        for table, text in self.of("net"):
+            host.setdefault(table, []).append(text)
+        rooms: dict[str, dict[str, list[str]]] = {}
+        for name, table, text in self.of("room"):
+            rooms.setdefault(name, {}).setdefault(table, []).append(text)
+        return network.Seen(host, rooms)
+
+    @cached_property
+    def jails(self) -> dict[str, dict[str, str]]:
+        """Name → parameter → value, of the jails that are not dying; a flag says true or false."""
+        found = [parameters(fields[0]) for fields in self.of("jail")]
+        return {jail["name"]: jail for jail in found if jail.get("dying") != "true" and "name" in jail}
+
+    @cached_property
+    def processes(self) -> dict[str, list[str]]:
+        """Jail's name → its processes' command lines."""
+        found: dict[str, list[str]] = {}
+        for name, command in self.of("process"):
+            found.setdefault(name, []).append(command)
+        return found
+
+    @cached_property
+    def mounts(self) -> frozenset[tuple[str, str, str]]:
+        """(source, target, "ro" or "rw")"""
+        return frozenset((m[0], m[1], m[3].split(",")[0]) for m in self.of("mount") if len(m) > 3)
+
+    @cached_property
+    def limits(self) -> dict[tuple[str, str], str]:
+        """(jail's name, resource) → amount, of the rules that deny."""
+        split = [fields[0].split(":") for fields in self.of("limit")]
+        return {(s[1], s[2]): s[3].removeprefix("deny=") for s in split if len(s) == 4 and s[3].startswith("deny=")}
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        return self.pairs("fact")
+
+
+def parameters(text: str) -> dict[str, str]:
+    """`jls -n all`: name=value, and flags as `persist` or `nopersist`, `allow.mount` or `allow.nomount`."""
+    flags = {key: "true" for key, value in SETTINGS.items() if value in {"true", "false"}} | {"dying": "true"}
+    denied = {no(flag): flag for flag in flags}
+    found: dict[str, str] = {}
+    for word in shlex.split(text):
+        key, equals, value = word.partition("=")
+        found[denied.get(key, key)] = value if equals else "false" if key in denied else "true"
+    return found
+
+
+def parse(output: bytes, manifest: Manifest) -> Observation:
+    lines = BsdLines(grouped(output, FIELDS))
+    refusals = network.refusals(manifest.resources, lines.network)
+    return observation(manifest, lines, lambda r: runtime(r, lines), ALWAYS, degraded(manifest, lines), refusals)
+
+
+def runtime(resource: Resource, lines: BsdLines) -> dict[str, str]:
+    observe = RUNTIME.get(resource.type)
+    return dict(observe(resource, lines)) if observe else {}
+
+
+def observed_network(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    return iter(network.observed(resource, lines.network).items())
+
+
+def observed_module(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    yield "loaded", network.yes([resource.name] in lines.of("module"))
+
+
+def observed_devices(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    yield "rules", "; ".join(fields[0] for fields in lines.of("devices"))
+
+
+def observed_rules(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    yield from observed_ruleset(resource, lines)
+    if lines.first("dump"):
+        yield "enabled", network.yes(lines.facts.get("pf") == "Enabled")
+
+
+def observed_root(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    made = lines.pairs("accounts").get(seal(resource))
+    if made:
+        yield "accounts", made
+
+
+# ── jails ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def observed_jail(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    name = resource.undo.partition("\x1f")[0]
+    jail = lines.jails.get(name)
+    if jail is None:
+        return
+    yield "runs", jail.get("host.hostuuid", "unknown")
+    yield "settings", " ".join(f"{key}={jail.get(key, 'unknown')}" for key in SETTINGS)
+    yield "mounts", "whole" if wanted_mounts(resource) <= lines.mounts else "not whole"
+    yield "application", "kept up" if kept_up(resource.name, lines.processes.get(name, ())) else "not kept up"
+    yield from observed_limits(resource, name, lines)
+
+
+def wanted_mounts(resource: Resource) -> set[tuple[str, str, str]]:
+    """From the fstab that is part of the resource: what is mounted is judged by what is to be."""
+    table = next(file.content for file in resource.files if file.path.endswith(".fstab"))
+    assert isinstance(table, bytes)
+    entries = [line.split("\t") for line in table.decode().splitlines()]
+    devices = ("devfs", f"{resource.undo.partition(chr(31))[2]}/dev", "rw")
+    return {devices, *((source, target, options.split(",")[0]) for source, target, _, options, *_ in entries)}
+
+
+def kept_up(id: str, commands: list[str] | tuple[str, ...]) -> bool:
+    """daemon(8) is called after the jail, and lives as long as the command is started again and again."""
+    return any(command.strip().startswith(f"daemon: {id}[") for command in commands)
+
+
+def observed_limits(resource: Resource, name: str, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    """Where the kernel does not count, nothing can be changed: the status says so, and the plan does not ask again."""
+    if lines.facts.get("racct") != "1":
+        yield from ((key, resource.state[key]) for key in ("memory", "processes", "cpu"))
+        return
+    limits = lines.limits
+    yield "memory", mebibytes(limits.get((name, "vmemoryuse"), "infinity"))
+    yield "processes", limits.get((name, "maxproc"), "infinity")
+    cpu = limits.get((name, "pcpu"), "")
+    yield "cpu", f"{cpu}%" if cpu else "infinity"
+
+
+def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    for resource in manifest.resources if lines.facts.get("racct") != "1" else ():
+        limited = resource.type == "jail/1" and {resource.state[k] for k in ("memory", "processes", "cpu")}
+        if limited and limited != {"infinity"}:
+            yield (
+                resource.owner,
+                "its limits are not in force: kern.racct.enable is off; "
+                "add kern.racct.enable=1 to /boot/loader.conf and restart the host",
+            )
+
+
+RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]] = {
+    "switch/1": observed_network,
+    "port/1": observed_network,
+    "cable/1": observed_network,
+    "module/1": observed_module,
+    "devices/1": observed_devices,
+    "sysctl/1": observed_sysctl,
+    "ruleset/1": observed_rules,
+    "tree/1": observed_tree,
+    "data/1": observed_data,
+    "root/1": observed_root,
+    "jail/1": observed_jail,
+}

@@ -1,0 +1,130 @@
+# Prints what is on this host; changes nothing. Fields between tabs:
+#   need TEXT                    what this host lacks
+#   hold DATE TEXT               the administrator's hold file
+#   token SHA / own ENTRY        the inventory
+#   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
+#   net links|routes LINE, room JAIL links|routes LINE        what ifconfig(8) and netstat(1) say
+#   jail NAME=VALUE.., process JAIL COMMAND, mount SOURCE TARGET TYPE OPTIONS, limit RULE, accounts PATH SHA
+#   tree DIGEST VERDICT, sysctl KEY VALUE, module NAME, devices RULE, fact NAME VALUE
+#   dump SHA, stamp FILE-SHA DUMP-SHA
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+ETC=/etc/reconciler
+STATE=/var/lib/reconciler
+
+token() {
+    [ -e "$STATE/inventory" ] && sha256 -q "$STATE/inventory" || echo none
+}
+
+# how a tree looks; its seal is what it looked like when it had been unpacked
+looks() {
+    (cd "$1" && find . -exec stat -f '%N %HT %Mp%Lp %u:%g %z %Fm %Y' {} + | sort | sha256 -q)
+}
+
+# dump: as in functions.sh, which may not be on this host yet
+dump() {
+    {
+        pfctl -s rules && pfctl -s nat &&
+            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+    } 2>/dev/null
+}
+
+owned() {
+    [ "$(uname)" = FreeBSD ] || printf 'need\tFreeBSD\n'
+    [ "$(sysctl -n kern.features.vimage 2>/dev/null)" = 1 ] || printf 'need\ta kernel with VIMAGE\n'
+    [ ! -e "$ETC/hold" ] ||
+        printf 'hold\t%s\t%s\n' "$(stat -f %Sm -t %F "$ETC/hold")" "$(head -c 300 "$ETC/hold" | tr '\n\t' '  ')"
+    printf 'token\t%s\n' "$(token)"
+    sed '/^#/d; s/^/own	/' "$STATE/inventory" 2>/dev/null
+}
+
+# standard input: paths
+files() {
+    tr '\n' '\0' | xargs -0 -r stat -f 'file%t%N%t%HT%t%Mp%Lp%t%u:%g%t%Y' 2>/dev/null
+}
+
+# standard input: "SHA  PATH"; only those that differ are printed, with what is in them. A pipe would never end.
+differing() {
+    listed=$(mktemp /tmp/reconciler.XXXXXX) || return
+    while read -r sha path; do
+        [ ! -f "$path" ] || printf '%s %s\n' "$sha" "$path"
+    done >"$listed"
+    cut -d ' ' -f 2- "$listed" | tr '\n' '\0' | xargs -0 -r sha256 -r 2>/dev/null | grep -vxFf "$listed" |
+        while read -r sha path; do
+            printf 'bad\t%s\t%s\t%s\n' "$path" "$sha" "$(head -c 65536 "$path" | b64encode -r - | tr -d '\n')"
+        done
+    rm -f "$listed"
+}
+
+# salted PATH SALT
+salted() {
+    [ ! -f "$1" ] || printf 'salted\t%s\t%s\n' "$1" "$({ printf %s "$2"; cat "$1"; } | sha256 -q)"
+}
+
+net() {
+    ifconfig -a | sed 's/^/net	links	/'
+    for family in inet6 inet; do netstat -rn -f "$family"; done | sed 's/^/net	routes	/'
+}
+
+# standard input: names of jails
+rooms() {
+    while read -r room; do
+        jexec "$room" /sbin/ifconfig -a 2>/dev/null | sed "s/^/room	$room	links	/"
+        for family in inet6 inet; do
+            jexec "$room" /usr/bin/netstat -rn -f "$family" 2>/dev/null
+        done | sed "s/^/room	$room	routes	/"
+    done
+}
+
+jails() {
+    jls -d -n all 2>/dev/null | sed 's/^/jail	/'
+    jls jid name 2>/dev/null | while read -r jid name; do
+        ps -axww -J "$jid" -o command= | sed "s/^/process	$name	/"
+    done
+    mount -p | awk '{ print "mount\t" $1 "\t" $2 "\t" $3 "\t" $4 }'
+    rctl 2>/dev/null | sed -n 's/^jail:/limit	jail:/p'
+    printf 'fact\tracct\t%s\n' "$(sysctl -n kern.racct.enable 2>/dev/null)"
+}
+
+# standard input: files of one line
+accounts_of() {
+    while read -r seal; do
+        [ ! -f "$seal" ] || printf 'accounts\t%s\t%s\n' "$seal" "$(head -n 1 "$seal")"
+    done
+}
+
+# standard input: "DIGEST DIRECTORY"
+trees() {
+    while read -r digest directory; do
+        [ -d "$directory" ] || continue
+        read -r seal 2>/dev/null <"$directory.seal" || seal=none
+        [ "$(looks "$directory")" = "$seal" ] && verdict='as sealed' || verdict=changed
+        printf 'tree\t%s\t%s\n' "$digest" "$verdict"
+    done
+}
+
+# standard input: keys
+sysctls() {
+    xargs -r sysctl -e 2>/dev/null | sed 's/=/	/; s/^/sysctl	/'
+}
+
+# standard input: modules
+loaded() {
+    while read -r module; do
+        ! kldstat -q -m "$module" || printf 'module\t%s\n' "$module"
+    done
+}
+
+# devices NUMBER
+devices_of() {
+    devfs rule -s "$1" show 2>/dev/null | sed 's/^[0-9]* /devices	/'
+}
+
+rules() {
+    kldstat -q -m pf || return 0
+    [ -z "$(pfctl -s rules 2>/dev/null)" ] || printf 'dump\t%s\n' "$(dump | sha256 -q)"
+    pfctl -s info 2>/dev/null | sed -n 's/^Status: \([A-Za-z]*\).*/fact	pf	\1/p'
+    [ ! -e "$STATE/firewall.stamp" ] || printf 'stamp\t%s\n' "$(cat "$STATE/firewall.stamp")"
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Makes the host as it was before it went down: up.sh network, then up.sh jails. The boot hook runs this.
+cd /etc/reconciler || exit
+. ./network/functions.sh
+. ./functions.sh
+
+case $1 in
+    network)
+        modules $(cat modules) || exit
+        sysctl -q -f sysctl.conf
+        devices
+        # without rules no port is joined and no jail starts
+        firewall pf.conf || exit
+        for file in network/[0-9]*; do
+            # one jail's broken cable must not keep the others dark
+            (set -e; . "./$file") || echo "$file failed" >&2
+        done
+        ;;
+    jails)
+        [ -e /var/lib/reconciler/firewall.stamp ] || exit
+        while read -r name live; do
+            (set -e; up "$name" "$live") || echo "jail $name failed" >&2
+        done <jails/list
+        ;;
+    down)
+        sed '1!G;h;$!d' jails/list | while read -r name live; do
+            (down "$name" "$live")
+        done
+        ;;
+esac

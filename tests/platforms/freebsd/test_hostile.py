@@ -1,0 +1,87 @@
+"""Whatever a customer writes stays a value: in a jail's start script, its files of lines, and jail.conf.
+
+The scripts are read back by a real sh, jail.conf by a parser of its own (`bsd.jailconf`): neither shares code with
+what writes them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+from bsd import jailconf
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fake import specs
+from reconciler.model import Limits, LinkEnd
+from reconciler.platforms.freebsd import jail, network
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        ["'", '"', "\n", "$(id)", "`id`", "}", ";", "{", "\\", "$HOME", "#", "&", "|", "*", " ", "a", "é", "="]
+    ),
+    min_size=1,
+    max_size=12,
+).map("".join)
+BREAKOUTS = ["'; id; '", "$(id)", "`id`", '"; }', "a\nexec.start = evil;", "\\", "}\nevil { persist; }"]
+SHOW = "show() { printf '%s\\0' \"$@\"; }\n"
+STORAGE = "/var/lib/reconciler"
+
+
+def printed(script: bytes) -> list[str]:
+    """What an sh makes of a script in which the commands only print their words, and what it exported."""
+    run = subprocess.run(["sh", "-s"], input=script, capture_output=True, env={"PATH": "/usr/bin:/bin"}, timeout=20)
+    assert run.returncode == 0, run.stderr.decode()
+    return run.stdout.decode().split("\0")[:-1]
+
+
+@given(command=st.lists(HOSTILE, min_size=1, max_size=4), value=HOSTILE)
+@example(command=BREAKOUTS, value="'; touch /tmp/evil; '")
+def test_a_command_and_a_parameter_reach_the_application_as_they_were_written(command: list[str], value: str) -> None:
+    wanted = specs.jail("acme--www", command=tuple(command), environment=(("PARAMETER", value),))
+    script = jail.start(wanted).decode()
+    exports = script[script.index("export PARAMETER") : script.index("mkdir -p /var/run")]
+    last = script[script.index("exec /usr/sbin/daemon") :].removeprefix("exec ")
+    shown = last.replace("/usr/sbin/daemon", "show", 1)
+    told = f'{SHOW}{exports}show "$PARAMETER"\n{shown}'
+    parameter, *words = printed(told.encode())
+    assert parameter == value
+    assert words[words.index("/") + 1 :] == command
+
+
+@given(address=HOSTILE, nic=HOSTILE)
+@example(address="fd00::1/64'; id; '", nic="$(id)")
+def test_the_lines_of_the_network_are_one_call_with_words(address: str, nic: str) -> None:
+    line = network.line("plugged", nic, "02:00:00:00:00:01", address)
+    words = printed(f"plugged() {{ printf '%s\\0' \"$@\"; }}\n{line}".encode())
+    assert words == [nic, "02:00:00:00:00:01", address]
+
+
+def confs(name: str, nics: list[str]) -> dict[str, list[str]]:
+    ends = [LinkEnd("acme--www", nic, "02:00:00:00:00:01", ()) for nic in nics]
+    text = jail.conf(specs.jail("acme--www", name=name), STORAGE, "runs", ends).decode()
+    found = jailconf.parse(text, "test.conf")
+    assert list(found) == ["acme__www"], "no value begins another jail"
+    return {key: list(values) for key, values in found["acme__www"].items()}
+
+
+@given(name=HOSTILE, nics=st.lists(HOSTILE, max_size=3, unique=True))
+@example(name=BREAKOUTS[-1], nics=BREAKOUTS)
+def test_no_value_changes_the_structure_of_jail_conf(name: str, nics: list[str]) -> None:
+    plain, hostile = confs("www", ["x"] * len(nics)), confs(name, nics)
+    assert plain.keys() == hostile.keys()
+    changed = {key for key in plain if plain[key] != hostile[key]}
+    assert changed <= {"host.hostname", "vnet.interface"}
+    assert len(hostile["vnet.interface"]) == len(nics) + 1
+    assert hostile["host.hostname"] == [name.replace("\n", "?")]
+
+
+@given(memory=st.integers(0, 1 << 50), processes=st.integers(0, 1 << 20), cpu=st.integers(0, 10_000))
+def test_a_rule_of_rctl_names_its_jail_and_one_amount(memory: int, processes: int, cpu: int) -> None:
+    rules = list(jail.rctl(specs.jail("acme--www", limits=Limits(memory, processes, cpu))))
+    assert len(rules) == sum(map(bool, (memory, processes, cpu)))
+    for rule in rules:
+        subject, name, resource, action = rule.split(":")
+        assert (subject, name) == ("jail", "acme__www")
+        assert resource in {"vmemoryuse", "maxproc", "pcpu"}
+        assert action.removeprefix("deny=").isdigit()

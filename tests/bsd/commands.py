@@ -24,15 +24,18 @@ MODULES = {
 TABLE = {command: module for module, commands in MODULES.items() for command in commands.split()}
 BASE = names("""[ awk basename bzip2 cal cat cksum cmp comm csplit cut dd diff dirname du echo ed egrep env expand
     expr false file fold getconf gunzip gzip head hexdump iconv id join kill less ln logger mkdir
-    mkfifo more mv nc nice nl nohup od openssl passwd paste patch pr printf printenv pwd realpath
+    mkfifo more mv nc nice nl nohup nproc od openssl passwd paste patch pr printf printenv pwd realpath
     rev rm rmdir script seq sh sleep split ssh ssh-keygen strings su sync tail tar tee test time
     timeout touch tput tr true truncate tsort tty uniq unlink unxz uudecode uuencode vi vmstat w wc
     which who whoami xz xzcat yes zcat zcmp zdiff zgrep""")
 """What FreeBSD's base has and a Linux machine has as well; whatever is not here is not on the host: no base64, no
 flock, no bash, no perl, no `ip`. sha256sum came during 13 only, so it is left out too."""
+BIN = names("""[ cat chflags chmod cp date dd df echo ed expr freebsd-version hostname kill ln ls mkdir mv ps pwd
+    realpath rm rmdir sh sleep sync test unlink""")
+"""What is in /bin; all else of BASE is in /usr/bin only: there is no /bin/true."""
 STRICT = names("""grep egrep fgrep sed find date cp mv ln readlink realpath install mktemp ls
     tar xargs du id chmod chown mkdir rmdir rm touch tee cat wc cut tr basename dirname timeout truncate
-    uniq paste""")
+    uniq paste sort""")
 """GNU's, by way of strict.sh."""
 
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from . import state as states
-from .commands import BASE, STRICT, TABLE
+from .commands import BASE, BIN, STRICT, TABLE
 from .fresh import fresh, nic
 
 PACKAGE = Path(__file__).resolve().parent
@@ -33,9 +33,10 @@ COMMAND = """#!/bin/sh
 LD_LIBRARY_PATH=/.python/lib exec {python} -SE /usr/sbin/.program "$0" "$@"
 """
 """The interpreter is at another place than it was built for: in a jail the folders of its own place are hidden."""
-FOLDERS = """.machine .python dev proc usr/bin usr/sbin/.code/bsd usr/local/etc/rc.d usr/local/sbin usr/local/bin tmp
-    root home etc/jail.conf.d etc/rc.conf.d etc/reconciler var/lib/reconciler var/run/reconciler/run
-    var/log var/db var/tmp var/backups var/mail jails boot mnt media"""
+FOLDERS = """.machine .python bin dev proc usr/bin usr/sbin/.code/bsd usr/local/etc/rc.d usr/local/sbin
+    usr/local/bin tmp root home etc/jail.conf.d etc/rc.conf.d etc/reconciler var/lib/reconciler
+    var/run/reconciler/run var/log var/db var/tmp var/backups var/mail jails boot mnt media libexec
+    usr/libdata usr/libexec usr/share"""
 FILES = {
     "etc/passwd": "root:x:0:0:Charlie &:/root:/bin/sh\nnobody:x:65534:65534:Unprivileged user:/nonexistent:/bin/sh\n",
     "etc/master.passwd": "root::0:0::0:0:Charlie &:/root:/bin/sh\n",
@@ -141,7 +142,6 @@ class Host:
         for name in ("lib", "lib64", "lib32"):
             for place in (name, f"usr/{name}"):
                 (self.root / place).symlink_to(f"/.machine/{name}")
-        (self.root / "bin").symlink_to("usr/bin")
         (self.root / "sbin").symlink_to("usr/sbin")
         for path, content in FILES.items():
             self.write(path, content)
@@ -157,12 +157,15 @@ class Host:
         strict.chmod(0o755)
         for name in STRICT:
             (self.commands / name).symlink_to(".strict")
-            (self.root / "usr/bin" / name).symlink_to(f"../sbin/{name}")
+            self._link(name, f"/usr/sbin/{name}")
         for name in BASE:
-            place = Path(os.path.realpath(Path("/usr/bin") / name))
-            if name not in TABLE and name not in STRICT and place.exists():
-                (self.root / "usr/bin" / name).symlink_to(str(place).replace("/usr/", "/.machine/", 1))
+            place = os.path.realpath(Path("/usr/bin") / name)
+            if name not in TABLE and name not in STRICT and os.path.exists(place):
+                self._link(name, place.replace("/usr/", "/.machine/", 1))
         for name, module in TABLE.items():
             if pool or module != "zfs":
                 (self.commands / name).symlink_to(".command")
-                (self.root / "usr/bin" / name).symlink_to(f"../sbin/{name}")
+                self._link(name, f"/usr/sbin/{name}")
+
+    def _link(self, name: str, target: str) -> None:
+        (self.root / ("bin" if name in BIN else "usr/bin") / name).symlink_to(target)

@@ -267,6 +267,9 @@ class Address:
             return
         if self.family == "inet" and not self.alias:
             same = [e for e in interface["addresses"] if e["family"] == "inet"][:1] or same
+        if self.family == "inet" and [e["address"] for e in same] == [self.text]:
+            same[0]["length"] = 8 if self.length is None else self.length
+            return
         for old in same if self.family == "inet" or not same else ():
             interface["addresses"].remove(old)
         self.add(state, interface, same)

@@ -196,6 +196,10 @@ class Work:
         return f"{self.value('path')}/dev"
 
     def create(self):
+        path = self.value("path")
+        if path and not os.path.isdir(resolve(load(), path)):
+            self.warn(f"path {path}: No such file or directory")
+            raise Aborted
         with changing() as state:
             jail = new_jail(state, self)
             state["jails"].append(jail)
@@ -321,9 +325,6 @@ def check(work):
     for key in work.parameters:
         if positive(key) not in KERNEL + PSEUDO:
             raise Failure(f"jail: {work.name}: unknown parameter: {key}")
-    path = work.value("path")
-    if path and not os.path.isdir(resolve(load(), path)):
-        raise Failure(f"jail: {work.name}: path {path}: No such file or directory")
     parent, dot, _ = work.name.rpartition(".")
     if dot and find_jail(load(), parent) is None:
         raise Failure(f'jail: {work.name}: jail "{parent}" not found')

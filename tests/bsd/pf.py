@@ -5,7 +5,6 @@ balance, known words at the beginnings of lines, macros defined, sections in ord
 the lines as they were written, macros put in, not in the kernel's own words; packets and counters are none.
 """
 
-import os
 import sys
 import time
 
@@ -292,7 +291,7 @@ def anchor_of(state, options):
     if not name:
         return state["pf"]
     if name not in state["pf"]["anchors"]:
-        raise Failure("pfctl: DIOCGETRULES: Invalid argument")
+        raise Failure("pfctl: DIOCGETRULES: Invalid argument", 0)
     return state["pf"]["anchors"][name]
 
 
@@ -300,7 +299,7 @@ def info(state):
     pf = state["pf"]
     elapsed = int(time.time()) - pf.get("since", 0) if pf["enabled"] else 0
     status = f"Enabled for 0 days 00:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}" if pf["enabled"] else "Disabled"
-    print(f"Status: {status:<45} Debug: Urgent\n\nState Table                          Total             Rate")
+    print(f"Status: {status:<37} Debug: Urgent\n\nState Table                          Total             Rate")
     print(f"  current entries              {len(pf.get('states', ())):>11}               ")
     for name in ("searches", "inserts", "removals"):
         print(f"  {name:<28} {0:>11}            0.0/s")
@@ -562,6 +561,8 @@ def pfctl(words):
         if "n" in options:
             return 0
         device(state)
+        if "v" in options:
+            complain(NO_ALTQ)
         if "T" in options:
             return table_command(state, options, rest)
         if "F" in options:
@@ -580,8 +581,6 @@ def pfctl(words):
             if letter in options:
                 enable(state, on)
         if "s" in options:
-            if "v" in options:
-                complain(NO_ALTQ)
             whole(options["s"], SHOWN)(state, options)
     return 0
 
@@ -609,4 +608,3 @@ def parse(words):
 
 
 COMMANDS = {"pfctl": pfctl}
-__all__ = ["COMMANDS", "os"]

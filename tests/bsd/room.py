@@ -40,6 +40,7 @@ def layers(state, root):
     inside |= {
         m["on"][len(root) :] for m in state["mounts"] if m["type"] == "nullfs" and m["on"].startswith(root + "/")
     }
+    inside = {place for place in inside if place.split("/")[1] not in OURS or place.startswith("/usr/local")}
     found = {place: resolve(state, root + place) for place in inside}
     found |= {f"/{name}": NOTHING for name in NEVER_THE_HOSTS if f"/{name}" not in found}
     return sorted((place, folder) for place, folder in found.items())

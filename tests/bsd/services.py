@@ -60,13 +60,10 @@ def check_conf(path, status=1, tail="\nsysrc: Exiting due to previous syntax err
     for line in lines:
         name, equals, _ = line.partition("=")
         if equals and not name.replace("_", "a").isalnum() and not name.startswith("#") and name.strip():
-            junk = f"{path}: {line}: not found\n"
+            junk = "{}: {}: not found\n".format(path, line.replace('"', ""))
     if "\n".join(lines).count('"') % 2:
-        number = len(lines) - 1 + (lines[-1] != "")
-        raise Failure(
-            f"{junk * (status == 2)}{path}: {number + (status != 9)}: Syntax error: Unterminated quoted string{tail}",
-            status,
-        )
+        said = f"{path}: {len([line for line in lines if line])}: Syntax error: Unterminated quoted string"
+        raise Failure(f"{junk * (status == 2)}{said}{tail}", status)
 
 
 def effective(files):
@@ -134,7 +131,7 @@ class Sysrc:
     def run(self):
         if not self.file:
             check_conf(self.path)
-        known = rc_conf(self.path) if self.file else effective([self.path, self.path + ".local"])
+        known = effective([self.path] if self.file else [self.path, self.path + ".local"])
         if self.flags & {"a", "A"}:
             return self.all()
         status = 0
@@ -238,10 +235,9 @@ def service(words):
     if os.access(local, os.X_OK):
         os.execv(local, [local, *words[1:]])
     if name not in BASE:
-        raise Failure(
-            f"{name} does not exist in /etc/rc.d or the local startup\n"
-            "directories (/usr/local/etc/rc.d), or is not executable"
-        )
+        print(f"{name} does not exist in /etc/rc.d or the local startup")
+        print("directories (/usr/local/etc/rc.d), or is not executable")
+        return 1
     check_conf(CONF, status=2, tail="")
     return base(name, prefix, verb, words[2:])
 

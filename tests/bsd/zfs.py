@@ -242,8 +242,11 @@ def destroy(words):
 
 def take_away(state, names, force):
     for one in names:
+        place = mountpoint(state, one)
         unmount(state, one, force)
         del datasets(state)[one]
+        if place.startswith("/"):
+            os.spawnv(os.P_WAIT, "/.machine/bin/rm", ["rm", "-rf", place])
 
 
 def snapshot(words):

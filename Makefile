@@ -29,7 +29,7 @@ else
 endif
 
 # Two halves, each in namespaces of its own: one core each.
-FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py)
+FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py) tests/platforms
 lab-test-1:
 	$(RUN) -m pytest $(FIRST)
 

@@ -302,10 +302,11 @@ def forget(state, interface, entry):
             interface["name"],
             entry["family"],
         )
-        inside = packed(route["family"], route["gateway"]) and (
-            states.network(route["family"], route["gateway"], entry["length"]) == net
-        )
-        if not (mine and inside):
+        if (
+            not mine
+            or not packed(route["family"], route["gateway"])
+            or (states.network(route["family"], route["gateway"], entry["length"]) != net)
+        ):
             kept.append(route)
     state["routes"] = kept
 

@@ -7,11 +7,13 @@ DEVICES=7547
 
 # modules NAME...
 modules() {
+    local module
     for module in "$@"; do kldload -n "$module" || return; done
 }
 
 # devices: what a tenant sees of /dev; applied to those that run as well
 devices() {
+    local path
     devfs rule -s "$DEVICES" delset 2>/dev/null || :
     devfs rule -s "$DEVICES" add hide
     for path in null zero random urandom fd 'fd/*' stdin stdout stderr pts 'pts/*'; do
@@ -29,6 +31,7 @@ firewall() {
 
 # dump: all that the kernel holds of our rules; what is in their tables does not show in them
 dump() {
+    local table
     {
         pfctl -s rules && pfctl -s nat &&
             for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
@@ -37,6 +40,7 @@ dump() {
 
 # before JAIL: what must stand when it starts (exec.prestart)
 before() {
+    local file
     for file in "$ETC/network/20-$1" $(grep -l " $1 " "$ETC"/network/30-* 2>/dev/null); do
         [ ! -e "$file" ] || . "$file"
     done
@@ -44,10 +48,14 @@ before() {
 
 # limit JAIL (exec.created): before anything runs in it. Where the kernel cannot, the status says so.
 limit() {
+    local rule
     [ "$(sysctl -n kern.racct.enable 2>/dev/null)" = 1 ] || return 0
     rctl -r "jail:$1" >/dev/null 2>&1 || :
     while read -r rule; do rctl -a "$rule"; done <"$ETC/jails/$1.limits"
 }
+
+# secure JAIL LEVEL (exec.poststart): its start script had to set what a higher securelevel(7) forbids
+secure() { jail -m "name=$1" "securelevel=$2"; }
 
 # up JAIL LIVE
 up() {
@@ -63,6 +71,7 @@ up() {
 
 # down JAIL LIVE
 down() {
+    local nic
     if alive "$1"; then
         timeout 30 jexec "$1" /bin/sh /etc/stop || :
         for nic in $(jexec "$1" /sbin/ifconfig -l); do
@@ -76,6 +85,7 @@ down() {
 
 # clear_away JAIL LIVE: what a jail leaves that was killed: mounts, and rules that rctl keeps for jails that are gone
 clear_away() {
+    local tries left force place
     rctl -r "jail:$1" >/dev/null 2>&1 || :
     tries=0
     while left=$(mounted "$2") && [ -n "$left" ]; do

@@ -105,7 +105,6 @@ chmod 1777 /var/tmp
 {copy}{own}cd /
 # a port below 1024 belongs to whoever runs in the jail; at a higher securelevel that can no longer be set
 [ "$(sysctl -n {PORTS})" = 0 ] || sysctl {PORTS}=0 || echo "ports below 1024 stay root's"
-[ "$(sysctl -n kern.securelevel)" = {SETTINGS[RAISED]} ] || sysctl kern.securelevel={SETTINGS[RAISED]}
 # a restart a second at most; what the command writes goes where jail(8) opened the log, outside
 exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -t {jail.id} {drop}{command}
 """.encode()
@@ -147,10 +146,10 @@ SETTINGS = {
     "allow.socket_af": "false",
 }
 """What every jail is held to, as jls(8) prints it: a tenant's root gets nothing that reaches beyond the jail."""
-LASTING = ("sysvmsg", "sysvsem", "sysvshm", "securelevel")
+LASTING = ("sysvmsg", "sysvsem", "sysvshm")
 """Those that `jail -m` cannot change back while the jail runs."""
 RAISED = "securelevel"
-"""The start script raises it itself, when it has done what only a lower one allows."""
+"""Set when the start script has done what only a lower one allows."""
 
 
 def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEnd]) -> Resource:
@@ -227,6 +226,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
         ("exec.prestart", f"{run} before {name}"),
         ("exec.created", f"{run} limit {name}"),
         ("exec.start", "/bin/sh /etc/network"),
+        ("exec.poststart", f"{run} secure {name} {SETTINGS[RAISED]}"),
         ("exec.stop", "/bin/sh /etc/stop"),
         ("exec.timeout", "120"),
         ("stop.timeout", "5"),
@@ -244,8 +244,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
 
 def changeable() -> tuple[str, ...]:
     """The settings as words of `jail -m`."""
-    lasting = {*LASTING, "persist"}
-    return tuple(setting(key, value) for key, value in SETTINGS.items() if key not in lasting)
+    return tuple(setting(key, value) for key, value in SETTINGS.items() if key not in LASTING)
 
 
 def setting(key: str, value: str) -> str:

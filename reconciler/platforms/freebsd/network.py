@@ -162,10 +162,14 @@ class Route:
     device: str
 
 
-def routes(lines: Iterable[str]) -> list[Route]:
-    """`netstat -rn`: destination, gateway, flags, interface. Headings have other words in these places."""
-    split = [text.split() for text in lines]
-    return [Route(s[0], s[1], s[3]) for s in split if len(s) >= 4 and s[2].isalnum() and s[0] != "Destination"]
+def routes(lines: Iterable[str]) -> Iterator[Route]:
+    """`netstat -rnW`: which column is the interface's the heading says; releases have more or fewer before it."""
+    column = 0
+    for said in map(str.split, lines):
+        if "Netif" in said:
+            column = said.index("Netif")
+        elif column and len(said) > column:
+            yield Route(said[0], said[1], said[column])
 
 
 class Seen:
@@ -180,13 +184,12 @@ class Seen:
         return interfaces(self.host.get("links", ()))
 
     @cached_property
-    def routes(self) -> dict[str, set[str]]:
-        """Device → the single addresses that are routed to it."""
-        found: dict[str, set[str]] = {}
-        for route in routes(self.host.get("routes", ())):
-            if "/" not in route.destination:
-                found.setdefault(route.device, set()).add(route.destination)
-        return found
+    def routes(self) -> list[Route]:
+        return list(routes(self.host.get("routes", ())))
+
+    def routed_to(self, device: str) -> set[str]:
+        """The single addresses that are; some releases cut an interface's name at the end of its column."""
+        return {r.destination for r in self.routes if "/" not in r.destination and device.startswith(r.device)}
 
     def room(self, jail: str) -> dict[str, Interface]:
         return interfaces(self.rooms.get(jail, {}).get("links", ()))
@@ -253,7 +256,7 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     yield "mac", inner.mac
     yield "addresses", words(shown(inner))
     yield "routes", words(seen.room_routes(name))
-    yield "host routes", words(seen.routes.get(resource.state["switch"], set()) & set(wanted))
+    yield "host routes", words(seen.routed_to(resource.state["switch"]) & set(wanted))
 
 
 def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 # Makes the network what the files beside this one say, each a line that calls a function below; at boot for all of
 # them (up.sh), at an apply for one. Every function converges: it may be called on nothing, on half, on the finished
 # thing. A jail's ends are configured inside it, by its own /etc/network. Sources: ifconfig(8), bridge(4), epair(4).
+# `local` is not POSIX's, but sh(1)'s here.
 
 # what we made says so: groups are lost when an interface comes back from a jail, the description is not
 MARK=reconciler
@@ -23,6 +24,7 @@ destroy() { ! there "$1" || ifconfig "$1" destroy; }
 
 # settle INTERFACE [ADDRESS/LENGTH...]: exactly these addresses; link-local ones of the kernel's own stay.
 settle() {
+    local device have want family
     device=$1
     shift
     for have in $(addresses "$device"); do
@@ -54,6 +56,7 @@ addresses() {
 
 # route_to ADDRESS INTERFACE: the host's way to one address of a jail
 route_to() {
+    local family
     case $1 in *:*) family=-inet6 ;; *) family=-inet ;; esac
     case $(route -n get "$family" "$1" 2>/dev/null) in
         *"destination: $1
@@ -66,6 +69,7 @@ route_to() {
 
 # switch NAME routed|bridged UPLINK|- MAC [ADDRESS/LENGTH...]
 switch() {
+    local bridge mode port mac member
     bridge=$1 mode=$2 port=$3 mac=$4
     shift 4
     to_be_had "$bridge" || return
@@ -99,6 +103,7 @@ rename() { ifconfig "$1" name "$2" >/dev/null; }
 
 # join BRIDGE MEMBER
 join() {
+    local other
     for other in $(ifconfig -g bridge); do
         [ "$other" != "$1" ] || continue
         ! member "$other" "$2" || ifconfig "$other" deletem "$2"
@@ -114,6 +119,7 @@ no_switch() {
 
 # pair A MAC B MAC [JAIL...]: two ends of one cable; the second may already be in a jail, and the first as well
 pair() {
+    local a a_mac b b_mac jail half
     a=$1 a_mac=$2 b=$3 b_mac=$4
     shift 4
     if ! somewhere "$a" "$@" || ! somewhere "$b" "$@"; then
@@ -133,6 +139,7 @@ pair() {
 
 # somewhere NIC [JAIL...]: on the host, or in one of these jails
 somewhere() {
+    local nic jail
     nic=$1
     shift
     ! there "$nic" || return 0
@@ -142,6 +149,7 @@ somewhere() {
 
 # back JAIL NIC...: a jail's interfaces return to the host; a dying jail would keep them for minutes
 back() {
+    local home nic
     home=$1
     shift
     for nic in "$@"; do ! has "$home" "$nic" || ifconfig "$nic" -vnet "$home"; done
@@ -149,6 +157,7 @@ back() {
 
 # port JAIL NIC MAC INSIDE MAC SWITCH routed|bridged "ADDRESSES": the jail's end is inside it as soon as it runs
 port() {
+    local jail nic inner bridge mode wanted address
     jail=$1 nic=$2 inner=$4 bridge=$6 mode=$7 wanted=$8
     pair "$nic" "$3" "$inner" "$5" "$jail" || return
     # the host itself neither speaks nor listens on a port: the bridge does
@@ -163,6 +172,7 @@ port() {
 
 # enter JAIL NIC...: into a jail that runs; one that does not takes them when it starts
 enter() {
+    local room nic
     room=$1
     shift
     alive "$room" || return 0
@@ -172,6 +182,7 @@ enter() {
 
 # leave "ADDRESSES" NIC: what the host knows of a port that changes or goes
 leave() {
+    local address family
     for address in $1; do
         case $address in *:*) family=-inet6 ;; *) family=-inet ;; esac
         route -q delete "$family" -host "${address%/*}" >/dev/null 2>&1 || :
@@ -181,6 +192,7 @@ leave() {
 
 # cable JAIL NIC MAC JAIL NIC MAC
 cable() {
+    local one one_nic one_mac two two_nic two_mac
     one=$1 one_nic=$2 one_mac=$3 two=$4 two_nic=$5 two_mac=$6
     pair "$one_nic" "$one_mac" "$two_nic" "$two_mac" "$one" "$two" || return
     enter "$one" "$one_nic"
@@ -189,6 +201,7 @@ cable() {
 
 # no_cable JAIL NIC JAIL NIC: one end takes the other with it
 no_cable() {
+    local nic
     back "$1" "$2"
     back "$3" "$4"
     for nic in "$2" "$4"; do ! ours "$nic" || destroy "$nic"; done

@@ -65,7 +65,7 @@ salted() {
 
 net() {
     ifconfig -a | sed 's/^/net	links	/'
-    for family in inet6 inet; do netstat -rn -f "$family"; done | sed 's/^/net	routes	/'
+    for family in inet6 inet; do netstat -rnW -f "$family"; done | sed 's/^/net	routes	/'
 }
 
 # standard input: names of jails
@@ -73,7 +73,7 @@ rooms() {
     while read -r room; do
         jexec "$room" /sbin/ifconfig -a 2>/dev/null | sed "s/^/room	$room	links	/"
         for family in inet6 inet; do
-            jexec "$room" /usr/bin/netstat -rn -f "$family" 2>/dev/null
+            jexec "$room" /usr/bin/netstat -rnW -f "$family" 2>/dev/null
         done | sed "s/^/room	$room	routes	/"
     done
 }

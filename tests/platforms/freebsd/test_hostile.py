@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import subprocess
 
-from bsd import jailconf
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bsd import jailconf
 from fake import specs
 from reconciler.model import Limits, LinkEnd
 from reconciler.platforms.freebsd import jail, network

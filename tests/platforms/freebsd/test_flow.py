@@ -1,0 +1,278 @@
+"""Passes over a pretended FreeBSD host: what is made, found, mended, kept and taken away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bsd.host import why_not
+from reconciler.model import Report
+
+from .village import Village
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+HOME = "/var/lib/reconciler/jails/acme--www"
+MINE = "ifconfig jxs7kwkgqky"
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Village:
+    """A host as it should be; each test has a copy of its own."""
+    village = Village(tmp_path_factory.mktemp("settled") / "village")
+    village.converge()
+    again = village.look()
+    assert again.ready, [change.words for change in again.pending]
+    return village
+
+
+@pytest.fixture
+def village(settled: Village, tmp_path: Path) -> Village:
+    return settled.copied(tmp_path / "village")
+
+
+def told(report: Report) -> str:
+    return "; ".join(change.words for change in report.done)
+
+
+def disrupted(report: Report) -> set[str]:
+    return {change.disrupts for change in report.done} - {""}
+
+
+# ── what is there after a first apply ────────────────────────────────────────────────────────────────────────
+
+
+def test_both_jails_run_with_what_they_are_held_to(settled: Village) -> None:
+    shown = settled.type("jls -n name vnet securelevel enforce_statfs children.max devfs_ruleset allow.set_hostname")
+    held = "vnet=new securelevel=2 enforce_statfs=2 children.max=0 devfs_ruleset=7547 allow.noset_hostname"
+    assert shown.splitlines() == [f"name=acme__db {held}", f"name=acme__www {held}"]
+
+
+def test_a_jail_has_its_address_its_way_out_and_its_end_of_the_cable(settled: Village) -> None:
+    inside = settled.type("jexec acme__www ifconfig; jexec acme__www netstat -rn -f inet6")
+    assert "inet6 2001:db8:ca00:1::d7b7:4047 prefixlen 128" in inside
+    assert "inet 10.0.4.30 netmask 0xffffff00" in inside
+    assert "fe80::1%" in next(line for line in inside.splitlines() if line.startswith("default"))
+
+
+def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(settled: Village) -> None:
+    assert "daemon: acme--www[" in settled.type("ps -axww -J acme__www -o command")
+
+
+def test_rules_of_rctl_stand_for_the_limits(settled: Village) -> None:
+    assert "jail:acme__www:vmemoryuse:deny=268435456" in settled.type("rctl")
+
+
+def test_nothing_of_ours_is_in_the_administrators_files(settled: Village) -> None:
+    assert "reconciler" not in settled.host.read("/etc/rc.conf")
+    assert not settled.host.path("/etc/jail.conf").exists()
+
+
+def test_after_a_restart_the_boot_hook_alone_brings_everything_back(village: Village) -> None:
+    village.host.reboot()
+    assert not village.look().ready
+    village.type("/bin/sh /etc/reconciler/up.sh network && /bin/sh /etc/reconciler/up.sh jails")
+    report = village.look()
+    assert report.ready, [change.words for change in report.pending]
+
+
+def test_rules_that_do_not_load_at_boot_let_no_jail_start(village: Village) -> None:
+    village.host.reboot()
+    village.host.write("/etc/reconciler/pf.conf", "pass all\nnonsense\n")
+    village.host.path("/var/lib/reconciler/firewall.stamp").unlink()
+    assert village.host.run("/bin/sh /etc/reconciler/up.sh network").returncode != 0
+    village.host.run("/bin/sh /etc/reconciler/up.sh jails")
+    assert village.type("jls -q name") == ""
+    village.converge()
+
+
+# ── what somebody changes by hand ────────────────────────────────────────────────────────────────────────────
+
+DRIFT = {
+    "a-port-is-destroyed": ("ifconfig ngx_a destroy", "network interface of acme--www"),
+    "a-port-leaves-its-switch": ("ifconfig xbridge deletem ngx_a", "switch none → xbridge"),
+    "a-port-sees-its-neighbours": ("ifconfig xbridge -private ngx_a", "private no → yes"),
+    "a-port-is-down": ("ifconfig ngx_a down", "up no → yes"),
+    "the-switch-is-destroyed": ("ifconfig xbridge destroy", "change switch xbridge: up missing"),
+    "the-gateway-is-gone": ("ifconfig xbridge inet6 fe80::1%xbridge delete", "change switch xbridge"),
+    "a-jails-address-is-gone": (
+        "jexec acme__www ifconfig $(jexec acme__www ifconfig -l | tr ' ' '\\n' | grep ^e) "
+        "inet6 2001:db8:ca00:1::d7b7:4047 delete",
+        "addresses",
+    ),
+    "a-jails-way-out-is-gone": ("jexec acme__www route -q delete -inet6 default", "routes missing → default fe80::1"),
+    "the-way-to-a-jail-is-gone": ("route -q delete -inet6 -host 2001:db8:ca00:1::d7b7:4047", "host routes"),
+    "a-cable-is-pulled": ("ifconfig www_db_a -vnet acme__www && ifconfig www_db_a destroy", "cable from acme--www"),
+    "a-jail-is-removed": ("jail -R acme__www", "change jail acme--www: runs missing"),
+    "a-jail-gets-more-than-it-should": ("jail -m name=acme__www enforce_statfs=1", "settings"),
+    "a-command-is-ended": ("pkill -j acme__www daemon", "application not kept up → kept up"),
+    "a-limit-is-taken-away": ("rctl -r jail:acme__www", "memory infinity → 256Mi"),
+    "a-layer-is-unmounted": (f"umount -f {HOME}/live/app", "mounts not whole → whole"),
+    "the-devices-are-unmounted": (f"umount -f {HOME}/live/dev", "mounts not whole → whole"),
+    "rules-are-flushed": ("pfctl -F rules", "kernel missing"),
+    "rules-are-others": ("echo 'pass all' | pfctl -f -", "kernel changed by hand"),
+    "pf-is-off": ("pfctl -d", "enabled no → yes"),
+    "a-setting-of-the-kernel-is-another": ("sysctl net.inet6.ip6.forwarding=0", "value 0 → 1"),
+    "tenants-see-more-devices": ("devfs rule -s 7547 add path mem unhide", "devfs ruleset 7547"),
+    "a-file-of-ours-is-edited": ("echo '# mine' >>/etc/reconciler/jails/acme__www.conf", "acme__www.conf differs"),
+    "a-file-of-ours-is-gone": ("rm /etc/reconciler/network/20-acme__www", "20-acme__www is missing"),
+    "the-boot-hook-is-gone": ("rm /usr/local/etc/rc.d/reconciler", "create file /usr/local/etc/rc.d/reconciler"),
+    "the-accounts-tables-are-gone": (f"rm {HOME}/root.accounts", "accounts missing"),
+    "an-unpacked-tree-is-edited": (
+        "for tree in /var/lib/reconciler/trees/aaaa*/; do echo x >>$tree/start; done",
+        "files of",
+    ),
+}
+
+
+TOGETHER = {
+    "links": (
+        "a-port-sees-its-neighbours",
+        "the-gateway-is-gone",
+        "a-jails-way-out-is-gone",
+        "the-way-to-a-jail-is-gone",
+        "a-limit-is-taken-away",
+        "tenants-see-more-devices",
+    ),
+    "ports": (
+        "a-port-leaves-its-switch",
+        "a-port-is-down",
+        "a-jails-address-is-gone",
+        "a-cable-is-pulled",
+        "a-jail-gets-more-than-it-should",
+        "rules-are-others",
+    ),
+    "broken": ("a-port-is-destroyed", "the-switch-is-destroyed", "rules-are-flushed", "the-boot-hook-is-gone"),
+    "layers": (
+        "a-layer-is-unmounted",
+        "the-accounts-tables-are-gone",
+        "an-unpacked-tree-is-edited",
+        "a-file-of-ours-is-edited",
+        "pf-is-off",
+    ),
+    "running": ("a-command-is-ended", "a-setting-of-the-kernel-is-another", "a-file-of-ours-is-gone"),
+    "removed": ("a-jail-is-removed",),
+    "devices": ("the-devices-are-unmounted",),
+}
+"""What is told apart although it happens at once: a pass over a pretended host takes seconds."""
+
+
+@pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER.keys())
+def test_what_is_changed_by_hand_is_found_told_and_mended(village: Village, names: tuple[str, ...]) -> None:
+    for name in names:
+        village.type(DRIFT[name][0])
+    words = told(village.converge())
+    assert [name for name in names if DRIFT[name][1] not in words] == []
+
+
+def test_every_change_by_hand_is_tried() -> None:
+    assert sorted(name for names in TOGETHER.values() for name in names) == sorted(DRIFT)
+
+
+def test_a_jail_whose_processes_were_all_killed_is_started_on_clean_ground(village: Village) -> None:
+    village.host.die("acme__www")
+    assert "change jail acme--www" in told(village.converge())
+
+
+# ── what the documents change ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_limit_changes_while_the_jail_runs(village: Village) -> None:
+    jid = village.type("jls -j acme__www jid")
+    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  limits: {memory: 512Mi}\n")
+    report = village.converge()
+    assert "memory 256Mi → 512Mi" in told(report)
+    assert not disrupted(report)
+    assert village.type("jls -j acme__www jid") == jid
+    assert "jail:acme__www:vmemoryuse:deny=536870912" in village.type("rctl")
+
+
+def test_an_address_changes_and_the_old_one_is_forgotten(village: Village) -> None:
+    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  address: 2001:db8:ca00:1::99\n")
+    broken = {"connections of jail acme--www break", "restart of jail acme--www"}  # it is told its address at its start
+    assert disrupted(village.converge()) == broken
+    assert "d7b7:4047" not in village.type("netstat -rn -f inet6; jexec acme__www ifconfig")
+
+
+def test_a_link_is_added_while_both_jails_run(village: Village) -> None:
+    jids = village.type("jls jid")
+    link = """  links:
+    - to: www
+      nic: db_www_a
+      address: 10.0.5.40/24
+      peerNic: db_www_b
+      peerAddress: 10.0.5.30/24
+"""
+    file = village.documents / "customers/acme/jails/db.yaml"
+    file.write_text(file.read_text() + link)
+    village.converge()
+    assert village.type("jls jid") == jids
+    assert "inet 10.0.5.30" in village.type("jexec acme__www ifconfig")
+
+
+def test_raising_restart_restarts_that_jail_alone(village: Village) -> None:
+    other = village.type("jls -j acme__db jid")
+    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  restart: 1\n")
+    assert disrupted(village.converge()) == {"restart of jail acme--www"}
+    assert village.type("jls -j acme__db jid") == other
+
+
+def test_a_port_no_longer_published_is_gone_from_the_rules(village: Village) -> None:
+    assert " port 443 " in village.host.read("/etc/reconciler/pf.conf")
+    village.edit("customers/acme/jails/www.yaml", "    - port: 443\n", "")
+    assert "firewall rules" in told(village.converge())
+    assert " port 443 " not in village.host.read("/etc/reconciler/pf.conf")
+
+
+def test_a_jail_is_removed_with_its_traces_and_its_data_is_kept(village: Village) -> None:
+    other = village.type("jls -j acme__db jid")
+    (village.documents / "customers/acme/jails/www.yaml").unlink()
+    village.edit("customers/acme/jails/db.yaml", "      from: [www]\n", "")
+    report = village.converge()
+    assert "keep the data of acme--www, until 2026-12-05 at least" in told(report)
+    assert village.type("jls -q name") == "acme__db\n"
+    assert village.type("jls -j acme__db jid") == other
+    assert "ngx_a" not in village.type("ifconfig -l")
+    assert HOME not in village.type("mount -p")
+    assert "acme__www" not in village.type("rctl")
+    assert village.host.path(f"{HOME}/data/data").is_dir()
+
+
+def test_what_is_not_ours_survives_everything(village: Village) -> None:
+    village.type("ifconfig bridge create name theirs && ifconfig theirs inet 10.9.9.1/24")
+    village.type("rctl -a user:root:maxproc:log=9")
+    village.host.write("/etc/reconciler/mine.txt", "mine\n")
+    for jail in ("www", "db"):
+        (village.documents / f"customers/acme/jails/{jail}.yaml").unlink()
+    village.converge()
+    assert "10.9.9.1" in village.type("ifconfig theirs")
+    assert "user:root" in village.type("rctl")
+    assert village.host.read("/etc/reconciler/mine.txt") == "mine\n"
+
+
+def test_rules_that_somebody_else_loaded_are_not_replaced(tmp_path: Path) -> None:
+    village = Village(tmp_path / "village")
+    village.type("kldload pf && echo 'pass in proto tcp to port 22' | pfctl -f - && pfctl -q -e")
+    report = village.apply()
+    assert "firewall rules exists on the host, but not in our inventory" in report.conflicts[0].reason
+    assert village.type("ifconfig -g bridge") == ""
+
+
+def test_limits_that_the_kernel_does_not_count_are_told_and_not_asked_for_again(village: Village) -> None:
+    with village.host.changing() as state:
+        state["sysctls"]["kern.racct.enable"] = "0"
+        state["rctl"] = []
+    report = village.look()
+    assert "kern.racct.enable is off" in dict(report.degraded)["acme--www"]
+    assert report.ready
+
+
+# ── one at a time, and killed ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_apply_waits_for_the_lock_of_another_and_says_so(village: Village) -> None:
+    lock = village.host.run("mkdir -p /var/run/reconciler; (lockf -k /var/run/reconciler/lock sleep 3 &); sleep 0.3")
+    assert lock.returncode == 0
+    village.type("ifconfig xbridge -private ngx_a")
+    assert "private no → yes" in told(village.converge())

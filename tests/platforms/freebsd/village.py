@@ -1,0 +1,106 @@
+"""A pretended FreeBSD host with a company on it: the documents of the cases, the real steps, the real probe.
+
+In: changes to the documents, commands typed on the host. Out: Reports of real passes. Only the userland is a stand-in
+(`bsd.host`), held against recordings of a real one.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from datetime import date
+from pathlib import Path
+from typing import BinaryIO
+
+from bsd.host import Host
+from reconciler.model import HostSpec, Report, Source
+from reconciler.plan import Circumstances
+from reconciler.platforms import PLATFORMS
+from reconciler.reconcile import Pass, reconcile
+from reconciler.remote import RemoteFailure
+from reconciler.render.plans import summary
+from reconciler.repo import WorkTree
+from reconciler.revision import Compiler
+from reconciler.wire import ShellWire
+
+FREEBSD = PLATFORMS["freebsd"]
+REPOSITORY = Path(__file__).parents[2] / "cases" / "platforms" / "freebsd" / "base" / "repository"
+TODAY = date(2026, 11, 21)
+
+
+class Line:
+    """What a Remote does, on a pretended host."""
+
+    name = "a"
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def run(self, script: str, timeout: float = 120) -> bytes:
+        done = self.host.run(script, timeout=120)
+        if done.returncode:
+            raise RemoteFailure(f"status {done.returncode}: {done.stderr.decode()[-500:]}{done.stdout.decode()[-500:]}")
+        return done.stdout
+
+    def send(self, source: BinaryIO, path: str) -> None:
+        self.host.write(path, source.read(), 0o600)
+
+
+class Village:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = Host(folder / "host")
+        self.documents = folder / "repository"
+        if not self.documents.exists():
+            shutil.copytree(REPOSITORY, self.documents)
+
+    def copied(self, folder: Path) -> Village:
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Village(folder)
+
+    @property
+    def spec(self) -> HostSpec:
+        compiled = Compiler().compile(WorkTree(self.documents))
+        assert not compiled.problems, compiled.all_problems
+        return compiled.fleet.hosts["a"]
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.documents / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def type(self, script: str) -> str:
+        """What the administrator types, and reads."""
+        done = self.host.run(script)
+        assert done.returncode == 0, (script, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return done.stdout.decode()
+
+    def look(self) -> Report:
+        return self._pass(apply=False)
+
+    def apply(self) -> Report:
+        return self._pass(apply=True)
+
+    def converge(self) -> Report:
+        """An apply that leaves nothing: it looked again when it had done its work."""
+        report = self.apply()
+        assert report.ready, (summary(report), report.failures, [c.words for c in report.pending])
+        return report
+
+    def _pass(self, apply: bool) -> Report:
+        wire = ShellWire(Line(self.host), FREEBSD)  # type: ignore[arg-type]
+        return reconcile(self.spec, wire, stock, Pass(Circumstances(TODAY, reviewed=True), apply=apply))
+
+
+def stock(source: Source) -> BinaryIO:
+    """An archive with one program."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as archive:
+        program = b"#!/bin/sh\nexec sleep 1000\n"
+        entry = tarfile.TarInfo("./start")
+        entry.mode, entry.size = 0o755, len(program)
+        archive.addfile(entry, io.BytesIO(program))
+    body.seek(0)
+    return body

@@ -2,24 +2,30 @@
 
 `base/` is a small company whose one host is as it should be: `repository/`, and `probe.txt`, what its probe printed.
 Each other folder says what is different: `repository/` (files that differ, `gone.txt`: those that are not there),
-`silent.txt` (regular expressions: lines of the probe that are missing) and `says.txt` (lines that it printed instead).
-`plan.txt` is what people read, `steps.txt` what is done, without the contents of files. `{…}` in a probe stands for a
-digest of the base's own manifest. Recorded outputs are of a real 13.2; cases `invented-…` are built by hand.
+`silent.txt` (regular expressions: lines of the probe that are missing), `says.txt` (lines that it printed instead), and
+`edited.txt` (path, what stood there, what stands there now, between tabs: files of ours that somebody has changed).
+The host has the base's files: what a case's own documents want otherwise, the probe found different. `plan.txt` is what
+people read, `steps.txt` what is done, without the contents of files; digests that change with our own scripts are `…`.
+`{…}` in a probe stands for a digest of the base's own manifest. Recorded outputs are of a real 13.2; cases `invented-…`
+are built by hand.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from reconciler.model import Change, HostSpec, Manifest, Plan
+from reconciler.model import HostSpec, Manifest, Observation, Plan
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
+from reconciler.platforms.files import digest
+from reconciler.platforms.freebsd.jail import changeable
 from reconciler.platforms.steps import Put, Step, render
 from reconciler.render.plans import change_lines
 from reconciler.repo import WorkTree
@@ -58,50 +64,75 @@ def digests(manifest: Manifest) -> dict[str, str]:
     return found
 
 
-def said(case: Path) -> bytes:
-    """What the probe printed in this case."""
+def said(case: Path, wanted: Manifest) -> bytes:
+    """What the probe printed in this case, asked for all that is wanted."""
+    base = FREEBSD.lower(host(BASE / "repository"))
     text = (BASE / "probe.txt").read_text()
-    silent = case / "silent.txt"
-    for pattern in silent.read_text().splitlines() if silent.exists() else ():
+    for pattern in lines(case / "silent.txt"):
         left = "".join(line for line in text.splitlines(keepends=True) if not re.search(pattern, line))
         assert left != text, f"no line of the probe is like {pattern}"
         text = left
-    text += (case / "says.txt").read_text() if (case / "says.txt").exists() else ""
-    for name, digest in digests(FREEBSD.lower(host(BASE / "repository"))).items():
-        text = text.replace(f"{{{name}}}", digest)
+    text += "".join(f"{line}\n" for line in lines(case / "says.txt"))
+    there = {fields[1] for fields in map(str.split, text.splitlines()) if fields[0] == "file"}
+    text += "".join(line for path, line in differing(case, base, wanted) if path in there)
+    for name, value in digests(base).items():
+        text = text.replace(f"{{{name}}}", value)
     return text.encode()
 
 
-def planned(case: Path, repository: Path) -> Plan:
-    manifest = FREEBSD.lower(host(repository))
-    return plan(manifest, FREEBSD.parse(said(case), manifest), Circumstances(TODAY, reviewed=True))
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
-def told(case: Path, repository: Path) -> str:
-    manifest = FREEBSD.lower(host(repository))
-    seen = FREEBSD.parse(said(case), manifest)
-    made = planned(case, repository)
-    lines = [line for change in made.changes for line in change_lines(change)]
-    lines += [f"  ! {failure.owner or 'host'}: {failure.reason}" for failure in made.conflicts]
-    lines += [f"  ! {owner}: {why}" for owner, why in sorted(seen.degraded.items())]
-    lines += [f"refused: {reason}" for reason in filter(None, (made.refusal, *seen.refusals))]
-    return "".join(f"{line.rstrip()}\n" for line in lines) or "nothing to do\n"
+def contents(manifest: Manifest) -> dict[str, bytes]:
+    found = {file.path: file.content for resource in manifest.resources for file in resource.files if file.kind == "f"}
+    return {path: content for path, content in found.items() if isinstance(content, bytes)}
 
 
-def steps(changes: tuple[Change, ...]) -> Iterator[str]:
-    for change in changes:
-        yield f"{change.action} {change.key}\n"
-        yield from (f"    {shown(step)}\n" for step in FREEBSD.commands(change))
+def differing(case: Path, base: Manifest, wanted: Manifest) -> Iterator[tuple[str, str]]:
+    """The probe's lines about files: a host has what it was given last, and what somebody made of it."""
+    found, files = contents(base), contents(wanted)
+    for path, was, is_now in (line.split("\t") for line in lines(case / "edited.txt")):
+        assert was.encode() in found[path], f"{was} is not in {path}"
+        found[path] = found[path].replace(was.encode(), is_now.encode())
+    for path, content in found.items():
+        if path in files and files[path] != content:
+            yield path, f"bad\t{path}\t{digest(content)}\t{b64encode(content).decode()}\n"
+
+
+def told(made: Plan, seen: Observation) -> str:
+    told = [line for change in made.changes for line in change_lines(change)]
+    told += [f"  ! {failure.owner or 'host'}: {failure.reason}" for failure in made.conflicts]
+    told += [f"  ! {owner}: {why}" for owner, why in sorted(seen.degraded.items())]
+    told += [f"refused: {reason}" for reason in filter(None, (made.refusal, *seen.refusals))]
+    told += [f"on hold {seen.hold}"] if seen.hold else []
+    return without_digests("".join(f"{line.rstrip()}\n" for line in told)) or "nothing to do\n"
+
+
+def steps(made: Plan) -> str:
+    said: list[str] = []
+    for change in made.changes:
+        after = f" after {' and '.join(sorted(change.waits))}" if change.waits else ""
+        said.append(f"{change.action} {change.key}{after}")
+        said += [f"    {shown(step)}" for step in FREEBSD.commands(change)]
+    return without_digests("".join(f"{line}\n" for line in said))
 
 
 def shown(step: Step) -> str:
-    text = render(step).replace("\x1f", "␟")
+    text = render(step).replace("\x1f", "␟").replace(" ".join(changeable()), "SETTING...")
     return text.partition(" <<")[0] if isinstance(step, Put) else text
+
+
+def without_digests(text: str) -> str:
+    """Those of files and of what a jail was started as change with our own scripts; those of archives are `aaaa…`."""
+    text = re.sub(r"\b([0-9a-f])\1{63}\b", r"\1\1\1\1…", text)
+    return re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "…", text)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Path, tmp_path: Path) -> None:
-    repository = changed(case, tmp_path)
-    assert told(case, repository) == (case / "plan.txt").read_text()
-    done = "".join(steps(planned(case, repository).changes))
-    assert done == ((case / "steps.txt").read_text() if (case / "steps.txt").exists() else "")
+    wanted = FREEBSD.lower(host(changed(case, tmp_path)))
+    seen = FREEBSD.parse(said(case, wanted), wanted)
+    made = plan(wanted, seen, Circumstances(TODAY, reviewed=True))
+    assert told(made, seen) == (case / "plan.txt").read_text()
+    assert steps(made) == "".join(f"{line}\n" for line in lines(case / "steps.txt"))

@@ -128,7 +128,9 @@ class Host:
         words = [str(PYTHON), "-SE", str(PACKAGE / "enter.py"), *self._places(), "/bin/sh", place]
         environment = ENVIRONMENT | (env or {})
         try:
-            return subprocess.run(words, input=stdin, capture_output=True, env=environment, timeout=timeout)
+            return subprocess.run(
+                words, input=stdin, capture_output=True, env=environment, timeout=timeout, start_new_session=True
+            )
         finally:
             self.path(place).unlink(missing_ok=True)
 

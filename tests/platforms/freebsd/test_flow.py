@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,15 @@ def test_an_apply_waits_for_the_lock_of_another_and_says_so(village: Village) ->
     assert lock.returncode == 0
     village.type("ifconfig xbridge -private ngx_a")
     assert "private no → yes" in told(village.converge())
+
+
+KILLS = os.environ.get("RECONCILER_KILLS") == "all"
+
+
+def test_a_first_apply_that_is_killed_goes_on_where_it_was(settled: Village, tmp_path: Path) -> None:
+    """At a few of its steps, spread over all of them; with RECONCILER_KILLS=all at every one."""
+    for at in range(1, settled.steps + 1) if KILLS else (settled.steps * 2 // 3, settled.steps - 1):
+        village = Village(tmp_path / str(at))
+        assert "status" in village.apply_killed(at).unreachable
+        village.converge()
+        assert village.type("jls -q name") == "acme__db\nacme__www\n", at

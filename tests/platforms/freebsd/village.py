@@ -27,6 +27,14 @@ from reconciler.wire import ShellWire
 FREEBSD = PLATFORMS["freebsd"]
 REPOSITORY = Path(__file__).parents[2] / "cases" / "platforms" / "freebsd" / "base" / "repository"
 TODAY = date(2026, 11, 21)
+NOTHING = "step() { :; }"
+"""What `apply.sh` says."""
+COUNTER = """step() {
+    count=$(($(cat /tmp/steps 2>/dev/null || echo 0) + 1))
+    echo $count >/tmp/steps
+    [ $count -ne %d ] || kill -9 0
+}
+"""
 
 
 class Line:
@@ -34,11 +42,13 @@ class Line:
 
     name = "a"
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, host: Host, deadly_at: int = 0) -> None:
+        """`deadly_at`: an apply is killed, with all its children, after so many steps."""
+        self.host, self.deadly_at = host, deadly_at
 
     def run(self, script: str, timeout: float = 120) -> bytes:
-        done = self.host.run(script, timeout=120)
+        assert NOTHING in script or "observe | dd" in script
+        done = self.host.run(script.replace(NOTHING, COUNTER % self.deadly_at), timeout=120)
         if done.returncode:
             raise RemoteFailure(f"status {done.returncode}: {done.stderr.decode()[-500:]}{done.stdout.decode()[-500:]}")
         return done.stdout
@@ -83,14 +93,23 @@ class Village:
     def apply(self) -> Report:
         return self._pass(apply=True)
 
+    def apply_killed(self, at: int) -> Report:
+        self.host.path("/tmp/steps").unlink(missing_ok=True)
+        return self._pass(apply=True, deadly_at=at)
+
+    @property
+    def steps(self) -> int:
+        """How many the last apply had."""
+        return int(self.host.read("/tmp/steps"))
+
     def converge(self) -> Report:
         """An apply that leaves nothing: it looked again when it had done its work."""
         report = self.apply()
         assert report.ready, (summary(report), report.failures, [c.words for c in report.pending])
         return report
 
-    def _pass(self, apply: bool) -> Report:
-        wire = ShellWire(Line(self.host), FREEBSD)  # type: ignore[arg-type]
+    def _pass(self, apply: bool, deadly_at: int = 0) -> Report:
+        wire = ShellWire(Line(self.host, deadly_at), FREEBSD)  # type: ignore[arg-type]
         return reconcile(self.spec, wire, stock, Pass(Circumstances(TODAY, reviewed=True), apply=apply))
 
 

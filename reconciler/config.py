@@ -115,10 +115,12 @@ def section(name: str, kind: Any, given: Any, path: Path | None, environment: Ma
     if unknown:
         raise ConfigFailure(f"{path}: there is no key {name}.{sorted(unknown)[0]}; there is {', '.join(hints)}")
     values = {key: typed(f"{path}: {name}.{key}", value, hints[key]) for key, value in given.items()}
-    for key, wanted in hints.items():
-        variable = f"RECONCILER_{name}_{key}".upper()
-        if variable in environment:
-            values[key] = typed(variable, environment[variable], wanted)
+    variables = {f"RECONCILER_{name}_{key}".upper(): key for key in hints}
+    for variable in sorted(v for v in environment if v.startswith(f"RECONCILER_{name.upper()}_")):
+        if variable not in variables:
+            raise ConfigFailure(f"{variable} in the environment is no key; there is {', '.join(variables)}")
+        key = variables[variable]
+        values[key] = typed(variable, environment[variable], hints[key])
     return kind(**values)  # type: ignore[operator]
 
 

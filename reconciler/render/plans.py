@@ -55,8 +55,12 @@ def summary(report: Report) -> str:
         failed = f"{len(report.failures) + len(report.conflicts)} failed"
         return f"{failed}, {len(report.done)} done" if report.done else failed
     if report.pending:
-        return f"{len(report.pending)} changes pending"
-    return f"{len(report.done)} changes done" if report.done else "as it should be"
+        return f"{changes(len(report.pending))} pending"
+    return f"{changes(len(report.done))} done" if report.done else "as it should be"
+
+
+def changes(count: int) -> str:
+    return "1 change" if count == 1 else f"{count} changes"
 
 
 def as_json(reports: Iterable[Report]) -> str:

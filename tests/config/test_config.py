@@ -85,6 +85,8 @@ def test_mistakes_in_the_environment_name_the_variable() -> None:
     assert refused(None, {"RECONCILER_DAEMON_WORKERS": "1.5"}) == (
         "RECONCILER_DAEMON_WORKERS is '1.5', not a positive whole number"
     )
+    misspelt = refused(None, {"RECONCILER_SOURCE_ULR": "/srv/config.git"})
+    assert "RECONCILER_SOURCE_ULR in the environment is no key; there is RECONCILER_SOURCE_URL" in misspelt
     same = {"RECONCILER_SOURCE_BRANCH": "status/b", "RECONCILER_STATUS_INSTANCE": "b"}
     assert "watch another one" in refused(None, same)
 

@@ -160,7 +160,7 @@ def spoken(difference: tuple[str, str, str], files: set[str]) -> str:
 
 def short(value: str) -> str:
     """Digests are told apart by their first digits."""
-    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24,}\b", r"\1", value)
+    return re.sub(r"\b([0-9a-f]{8})(?:[0-9a-f]{24,}|(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", r"\1", value)
 
 
 def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen: Observation) -> Iterator[str]:

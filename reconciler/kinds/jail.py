@@ -7,7 +7,6 @@ addresses, the blueprint's ports and parameters. `expand` is the table of conten
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
@@ -51,9 +50,8 @@ HOST_GATEWAY4 = "169.254.1.1"
 OWN_NICS = ("lo", "eth0")
 NO_NICS = ("all", "default", "bridge", "egress", "epair", "vlan")
 """Names that kernels keep for themselves (ip-sysctl.rst, conf/all and conf/default; groups of ifconfig(8))."""
+OWN_NAME = "take a name with an underscore, such as www_a, or leave it out"
 PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
-DERIVED = re.compile("j[a-z2-7]{10}")
-"""What a jail has without any link."""
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
 
@@ -100,11 +98,11 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
 
 
 def nic_problems(document: Document, place: Place) -> Iterator[Problem]:
-    """Derived names are for the jails they are derived from: whoever took one first could keep its owner out."""
+    """No system calls an interface of its own by a name with an underscore, and no derived name has one: rules for a
+    jail's port must never be rules for the host's network card."""
     name = document.spec.get("nic", "")
-    taken = DERIVED.fullmatch(name) and name != interface(stable(place.id))
-    if taken or name in ("lo", *NO_NICS):
-        yield problem(document.path, ("spec", "nic"), f"{name} is not to be had", "take another name, or leave it out")
+    if name and name != interface(stable(place.id)) and "_" not in name:
+        yield problem(document.path, ("spec", "nic"), f"{name} may be an interface of the host's own", OWN_NAME)
 
 
 def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Place) -> Iterator[Problem]:
@@ -180,19 +178,23 @@ def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         elif other.spec["host"] != document.spec["host"]:
             message = f"jail {name} is on host {other.spec['host']}, this one on {document.spec['host']}"
             yield problem(document.path, ("spec", *pointer), message, "both have to be on one host")
-    yield from link_problems(document)
+    yield from link_problems(document, on_freebsd(document.spec["host"], tenant.staff))
     if document.name in tenant.start_cycle and document.name not in document.spec["after"]:
         message = f"each waits for the next: {' → '.join(tenant.start_cycle)}"
         yield problem(document.path, ("spec", "after"), message, "let one of them start first")
 
 
-def link_problems(document: Document) -> Iterator[Problem]:
+def link_problems(document: Document, on_host: bool) -> Iterator[Problem]:
+    """`on_host`: the interfaces of links have one name on the host and in the jail."""
     for index, link in enumerate(document.spec.get("links", ())):
         for key in ("nic", "peerNic"):
+            where = ("spec", "links", index, key)
             if link[key] in OWN_NICS + NO_NICS:
-                where = ("spec", "links", index, key)
                 message = f"every jail has an interface {link[key]} already"
                 yield problem(document.path, where, message, "take another name")
+            elif on_host and "_" not in link[key]:
+                message = f"{link[key]} may be an interface of the host's own"
+                yield problem(document.path, where, message, "take a name with an underscore, such as www_db")
         ours, theirs = ip_interface(link["address"]), ip_interface(link["peerAddress"])
         pointer = ("spec", "links", index, "peerAddress")
         if ours.network != theirs.network or ours == theirs:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK
-from reconciler.platforms.freebsd.jail import LASTING, RESTARTING, changeable
+from reconciler.platforms.freebsd.jail import RESTARTING, changeable
 from reconciler.platforms.freebsd.paths import JAILS, jail_name
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
@@ -79,20 +79,11 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     """A jail that is not there, or whose command is not kept up, is started; what jail(8) can change it changes."""
     yield from files_only(change, resource)
     was = {attribute: before for attribute, before, _ in change.differences}
-    wants = set(was) & {*RESTARTING, "application"} or lasting(change)
+    wants = set(was) & {*RESTARTING, "application"}
     verb = (
         "up" if "runs" in was and not was["runs"] else "restart" if wants else "change" if "settings" in was else "keep"
     )
     yield Call("machine", (*resource.undo.split("\x1f"), verb, *changeable()))
-
-
-def lasting(change: Change) -> bool:
-    """Whether a setting differs that only a new jail gets."""
-    for attribute, was, wanted in change.differences:
-        if attribute == "settings":
-            differing = {word.partition("=")[0] for word in set(was.split()) ^ set(wanted.split())}
-            return bool(differing & set(LASTING))
-    return False
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {

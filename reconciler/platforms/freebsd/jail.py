@@ -125,7 +125,7 @@ done
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
-RESTARTING = ("runs", "mounts")
+RESTARTING = ("runs", "mounts", "shared memory")
 """Attributes that only a restart mends."""
 LIVE = ("/root/etc/hosts", "/root/etc/resolv.conf", "/root/etc/network", "/root/etc/stop", "/owner")
 """Ends of paths whose files change under a running jail: they are read when they are needed."""
@@ -135,9 +135,6 @@ SETTINGS = {
     "enforce_statfs": "2",
     "children.max": "0",
     "securelevel": "2",
-    "sysvmsg": "new",
-    "sysvsem": "new",
-    "sysvshm": "new",
     "allow.set_hostname": "false",
     "allow.raw_sockets": "false",
     "allow.chflags": "false",
@@ -146,8 +143,8 @@ SETTINGS = {
     "allow.socket_af": "false",
 }
 """What every jail is held to, as jls(8) prints it: a tenant's root gets nothing that reaches beyond the jail."""
-LASTING = ("sysvmsg", "sysvsem", "sysvshm")
-"""Those that `jail -m` cannot change back while the jail runs."""
+LASTING = {"sysvmsg": "new", "sysvsem": "new", "sysvshm": "new"}
+"""The same, that `jail -m` cannot change back while the jail runs: System V's shared memory is each jail's own."""
 RAISED = "securelevel"
 """Set when the start script has done what only a lower one allows."""
 
@@ -166,6 +163,7 @@ def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEn
         File(f"{JAILS}/{name}.limits", "".join(f"{rule}\n" for rule in rctl(jail)).encode()),
     )
     state = {**file_state(*files), "runs": runs, "mounts": "whole", "settings": settings(), "application": "kept up"}
+    state["shared memory"] = "its own"
     state |= limits(jail)
     disrupts = dict.fromkeys((*RESTARTING, "application"), f"restart of jail {jail.id}")
     undo = "\x1f".join((name, f"{jail_home(storage, jail.id)}/live"))
@@ -231,6 +229,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
         ("exec.timeout", "120"),
         ("stop.timeout", "5"),
         *((key, value) for key, value in SETTINGS.items() if value not in {"true", "false"} and key != RAISED),
+        *LASTING.items(),
     ]
     flags = ["vnet", "mount.devfs", "exec.clean", *(key for key, value in SETTINGS.items() if value == "true")]
     body = [f"    {flag};" for flag in flags] + [f"    {key} = {string(value)};" for key, value in lines]
@@ -244,7 +243,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
 
 def changeable() -> tuple[str, ...]:
     """The settings as words of `jail -m`."""
-    return tuple(setting(key, value) for key, value in SETTINGS.items() if key not in LASTING)
+    return tuple(setting(key, value) for key, value in SETTINGS.items())
 
 
 def setting(key: str, value: str) -> str:

@@ -68,7 +68,8 @@ def port(jail: Jail, routed: bool) -> Resource:
         f"network interface of {jail.id}",
         claims=frozenset({nic.host_side, nic.mac, *nic.addresses}),
         undo="\x1f".join((nic.host_side, addresses, name)),
-        disrupts=dict.fromkeys(("addresses", "mac", "switch"), f"connections of jail {jail.id} break"),
+        # the file names its interface: with another one the old port goes
+        disrupts=dict.fromkeys(("addresses", "mac", "switch", file.path), f"connections of jail {jail.id} break"),
     )
 
 
@@ -86,6 +87,7 @@ def cable(link: Link) -> Resource:
         f"cable from {first.jail} to {second.jail}",
         claims=frozenset({first.nic, second.nic}),
         undo="\x1f".join((ends[0][0], first.nic, ends[1][0], second.nic, file.path)),
+        disrupts=dict.fromkeys(state, f"connections between {first.jail} and {second.jail} break"),
     )
 
 
@@ -246,6 +248,8 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     nic, _, name = resource.undo.split("\x1f")
     link, ends = seen.links.get(nic), seen.room(name)
     inner, lo = ends.get(inside(nic)), ends.get("lo0")
+    if link is not None and not link.ours:
+        yield "switch", "somebody else's interface"
     if link is None or inner is None:
         return
     bridge = next((other for other in seen.links.values() if nic in other.members), None)

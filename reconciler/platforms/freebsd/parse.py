@@ -14,7 +14,7 @@ from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
 from reconciler.platforms.freebsd import network
-from reconciler.platforms.freebsd.jail import SETTINGS, no
+from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, no
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.probed import (
     Lines,
@@ -132,6 +132,7 @@ def observed_jail(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, st
         return
     yield "runs", jail.get("host.hostuuid", "unknown")
     yield "settings", " ".join(f"{key}={jail.get(key, 'unknown')}" for key in SETTINGS)
+    yield "shared memory", "its own" if all(jail.get(key) == value for key, value in LASTING.items()) else "shared"
     yield "mounts", "whole" if wanted_mounts(resource) <= lines.mounts else "not whole"
     yield "application", "kept up" if kept_up(resource.name, lines.processes.get(name, ())) else "not kept up"
     yield from observed_limits(resource, name, lines)

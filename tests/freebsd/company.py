@@ -31,7 +31,7 @@ WEB, WEB_MOVED, DB = f"{PREFIX}1::80", f"{PREFIX}1::81", f"{PREFIX}1::db"
 WEB_LINK, DB_LINK = "10.77.0.1", "10.77.0.2"
 WEB_JAIL, DB_JAIL = "lab__web", "lab__db"
 """What the host calls them: the ids lab--web and lab--db with its own signs."""
-WEB_NIC, DB_NIC = "rcweb0", "rcdb0"
+WEB_NIC, DB_NIC = "rc_web0", "rc_db0"
 HOME = "/var/lib/reconciler/jails"
 APPLY = 3000.0
 """Seconds: what one apply may take, with three looks at the host and room for an emulated one."""

@@ -399,12 +399,12 @@ def test_a_jail_with_ipv4_of_its_own_is_reached_over_it_by_the_same_rules(town: 
 
 
 def test_a_jails_interface_cannot_take_the_place_of_one_that_is_not_ours(town: Town) -> None:
-    town["a"].run("ip link add precious type bridge")
-    town.edit("customers/blue/jails/spy.yaml", nic="precious")
+    town["a"].run("ip link add prec_0 type bridge")
+    town.edit("customers/blue/jails/spy.yaml", nic="prec_0")
     report = town.reconcile("a")
     assert not report.ready
-    kind = town["a"].run("ip -d link show precious").stdout
-    town["a"].run("ip link del precious")
+    kind = town["a"].run("ip -d link show prec_0").stdout
+    town["a"].run("ip link del prec_0")
     assert "bridge" in kind
 
 

@@ -84,7 +84,7 @@ CHANGES: dict[str, tuple[str, Callable[[World], object], str]] = {
     "a secret": ("a", lambda w: w.secret("acme", "db-password", b"another"), "acme--db"),
     "a restart": ("a", lambda w: w.edit(WWW, restart=1), "acme--www"),
     "an address": ("a", lambda w: w.edit(WWW, address="2001:db8:ca00:1::81"), "acme--www"),
-    "an interface's name": ("a", lambda w: w.edit(WWW, nic="shiny0"), ""),
+    "an interface's name": ("a", lambda w: w.edit(WWW, nic="shiny_0"), ""),
     "an order": ("a", lambda w: w.edit(WWW, after=["db"]), ""),
     "a sysctl": ("b", lambda w: w.edit("hosts/b.yaml", sysctls={"net.ipv6.conf.default.hop_limit": "65"}), ""),
     "a published port less": ("b", lambda w: (w.remove(BLOG_SITE), w.edit(BLOG, publish=[])), ""),

@@ -77,7 +77,7 @@ WWW, THEIRS = "customers/acme/jails/www.yaml", "customers/uirig/jails/www.yaml"
 
 
 def test_two_customers_who_want_one_interface_are_both_told() -> None:
-    found = resolve(folders({WWW: jail("www", "nic: web"), THEIRS: jail("www", "nic: web")}).values())
+    found = resolve(folders({WWW: jail("www", "nic: web_a"), THEIRS: jail("www", "nic: web_a")}).values())
     assert told(found) == {"acme": {WWW}, "uirig": {THEIRS}}
 
 
@@ -86,19 +86,19 @@ def test_a_customer_who_wants_what_is_the_hosts_is_told_alone() -> None:
 
 
 def test_who_has_another_problem_takes_nothing_from_anybody() -> None:
-    found = resolve(folders({WWW: jail("www", "nic: web"), THEIRS: jail("www", "nic: web", "switch: none")}).values())
+    found = resolve(folders({WWW: jail("www", "nic: web_a"), THEIRS: jail("www", "nic: web_a", "switch: none")}).values())
     assert told(found) == {"uirig": {THEIRS}}
 
 
 def test_problems_of_loading_count_too() -> None:
-    asked = folders({WWW: jail("www", "nic: web"), THEIRS: jail("www", "nic: web")})
+    asked = folders({WWW: jail("www", "nic: web_a"), THEIRS: jail("www", "nic: web_a")})
     broken = Folder("uirig", asked["uirig"].documents, (Problem("customers/uirig/jails/x.yaml", 1, 1, "not YAML"),))
     assert set(told(resolve([asked[""], asked["acme"], broken]))) == {"uirig"}
 
 
 def test_two_jails_of_one_customer_are_both_told() -> None:
     shop = "customers/acme/jails/shop.yaml"
-    found = resolve(folders({WWW: jail("www", "nic: web"), shop: jail("shop", "nic: web")}).values())
+    found = resolve(folders({WWW: jail("www", "nic: web_a"), shop: jail("shop", "nic: web_a")}).values())
     assert told(found) == {"acme": {WWW, shop}}
 
 
@@ -109,9 +109,9 @@ def all_problems(resolved: Resolved) -> Iterable[str]:
 def test_of_three_who_want_one_thing_each_hears_of_the_other_two() -> None:
     kiln = "apiVersion: reconciler.hosting/v1\nkind: Customer\nmetadata:\n  name: kiln\nspec:\n  subnet: 3\n"
     third = "customers/kiln/jails/www.yaml"
-    asked = {"customers/kiln/customer.yaml": kiln, **dict.fromkeys((WWW, THEIRS, third), jail("www", "nic: web"))}
+    asked = {"customers/kiln/customer.yaml": kiln, **dict.fromkeys((WWW, THEIRS, third), jail("www", "nic: web_a"))}
     assert sorted(all_problems(resolve(folders(asked).values()))) == [
-        f"interface on host a web is taken by {WWW}, {third}",
-        f"interface on host a web is taken by {WWW}, {THEIRS}",
-        f"interface on host a web is taken by {third}, {THEIRS}",
+        f"interface on host a web_a is taken by {WWW}, {third}",
+        f"interface on host a web_a is taken by {WWW}, {THEIRS}",
+        f"interface on host a web_a is taken by {third}, {THEIRS}",
     ]

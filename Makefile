@@ -8,7 +8,7 @@ RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check lab-test lab-test-1 lab-test-2 faults bench soak lock clean
+.PHONY: demo test check lab-test lab-test-1 lab-test-2 lab-test-3 faults bench soak lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -25,16 +25,20 @@ lab-test: $(VENV)/ready .packages
 ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory -j2 --output-sync=target lab-test-1 lab-test-2
+	$(MAKE) --no-print-directory -j3 --output-sync=target lab-test-1 lab-test-2 lab-test-3
 endif
 
-# Two halves, each in namespaces of its own: one core each.
-FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py) tests/platforms
+# Three thirds, each in namespaces of its own: they wait half of their time, so that two cores are enough for them.
+FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py)
+SECOND := tests/platforms tests/bsd tests/cli tests/load tests/reconcile tests/repo
 lab-test-1:
 	$(RUN) -m pytest $(FIRST)
 
 lab-test-2:
-	$(RUN) -m pytest tests $(addprefix --ignore=,$(FIRST))
+	$(RUN) -m pytest $(SECOND)
+
+lab-test-3:
+	$(RUN) -m pytest tests $(addprefix --ignore=,$(FIRST) $(SECOND))
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages

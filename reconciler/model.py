@@ -124,6 +124,8 @@ class Nic:
     gateways: tuple[str, ...]
     announce: str = ""
     """The host's interface that answers neighbour solicitations for the addresses; "" when routes are upstream."""
+    private: str = ""
+    """The one of the addresses that its own host alone knows, or ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,15 @@ class Jail:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """Who opens more than `connections` in `seconds` reaches nothing of the jail for `block` seconds."""
+
+    connections: int
+    seconds: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Lets one kind of traffic pass; everything that no rule lets pass is dropped.
 
@@ -212,6 +223,8 @@ class Rule:
     protocol: Literal["tcp", "udp"]
     ports: tuple[int, ...]
     label: str
+    rate: Rate | None = None
+    """Of TCP connections into a jail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +234,40 @@ class Wall:
     direction: Literal["in", "out"]
 
 
-Part = Sysctl | Switch | Link | Jail | Rule | Wall
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The host's way to the world. `blocked` sources come in nowhere, `uncounted` ones are in no rate.
+
+    `strict`: a source comes in only where the way back leads out.
+    """
+
+    nic: str
+    blocked: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """Packets from private `networks` leave by `nic` with the host's own IPv4 address there (NAT)."""
+
+    nic: str
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """What comes in by `nic` for `host_port` of the host's own IPv4 goes to a jail; its Rules judge it there."""
+
+    nic: str
+    protocol: Literal["tcp", "udp"]
+    host_port: int
+    jail: str
+    address: str
+    port: int
+
+
+Part = Sysctl | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
 
 
 @dataclass(frozen=True, slots=True)

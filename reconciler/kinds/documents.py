@@ -135,13 +135,18 @@ class Place:
     location: str
     address: str
     ipv4: str
+    private: str
     nic: str
     mac: str
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Its addresses as prefixes that firewall rules name."""
+        """The addresses that everybody knows, as firewall rules name them."""
         return (f"{self.address}/128", *([f"{self.ipv4}/32"] if self.ipv4 else ()))
+
+    def seen_from(self, host: str) -> tuple[str, ...]:
+        """With the one that its own host alone knows."""
+        return (*self.prefixes, *([f"{self.private}/32"] if self.private and host == self.host else ()))
 
 
 def jail_id(customer: str, jail: str) -> str:
@@ -196,6 +201,7 @@ def place(document: Document, tenant: Tenant) -> Place | None:
         location=location,
         address=spec.get("address", derived),
         ipv4=spec.get("ipv4", {}).get("address", ""),
+        private=spec.get("privateIpv4", ""),
         nic=spec.get("nic") or interface(digest),
         mac=mac(digest),
     )

@@ -6,12 +6,26 @@ that the reconciler cannot reach cannot be mended by it. Jails arrive from their
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
+from reconciler.kinds.addresses import networks4
 from reconciler.kinds.documents import Expansion, Staff, missing
-from reconciler.model import Claim, Document, Part, Problem, Rule, Switch, Sysctl, Wall, problem
+from reconciler.model import (
+    Claim,
+    Document,
+    Outside,
+    Part,
+    Problem,
+    Rule,
+    Switch,
+    Sysctl,
+    Translation,
+    Wall,
+    problem,
+)
 
 Direction = Literal["in", "out"]
 SIDES: tuple[tuple[Direction, str], ...] = (("in", "from"), ("out", "to"))
@@ -31,7 +45,13 @@ def expand(document: Document, staff: Staff) -> Expansion:
 
 
 def parts(document: Document, location: Document, staff: Staff) -> Iterator[tuple[str, Part]]:
-    for part in (*sysctls(document), *switches(document, location), *rules(document, staff)):
+    found: tuple[Iterator[Part], ...] = (
+        sysctls(document),
+        switches(document, location),
+        outside(document, staff),
+        rules(document, staff),
+    )
+    for part in chain.from_iterable(found):
         yield document.name, part
 
 
@@ -44,10 +64,12 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
             document, ("spec", "policy"), "firewall policy", spec["policy"], staff.named("FirewallPolicy")
         )
     if location:
-        yield from uplink_problems(document, location)
+        yield from uplink_problems(document, location, staff)
+        yield from nat_problems(document, location)
+    yield from outside_problems(document, staff)
 
 
-def uplink_problems(document: Document, location: Document) -> Iterator[Problem]:
+def uplink_problems(document: Document, location: Document, staff: Staff) -> Iterator[Problem]:
     """Routed hosts have one uplink; in bridged locations each switch has its own."""
     spec, bridged = document.spec, location.spec["mode"] == "bridged"
     if announces(location) and spec["platform"] == "freebsd":
@@ -57,7 +79,7 @@ def uplink_problems(document: Document, location: Document) -> Iterator[Problem]
     if not bridged and announces(location) and "uplink" not in spec:
         hint = f"add uplink, or set announce: none in {location.path}"
         yield problem(document.path, ("spec",), "no uplink to announce the jails' addresses on", hint)
-    if bridged and "uplink" in spec:
+    if bridged and "uplink" in spec and not outside_words(document, staff):
         hint = "give the switch an uplink instead"
         yield problem(document.path, ("spec", "uplink"), "uplink does nothing in a bridged location", hint)
     for index, switch in enumerate(spec["switches"]):
@@ -65,6 +87,34 @@ def uplink_problems(document: Document, location: Document) -> Iterator[Problem]
             continue
         message = "a switch in a bridged location needs an uplink" if bridged else "uplink belongs to bridged locations"
         yield problem(document.path, ("spec", "switches", index), message, "")
+
+
+def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
+    """Where the jails' router is not the host there is nothing for it to translate."""
+    for index, switch in enumerate(document.spec["switches"]):
+        if not switch.get("nat"):
+            continue
+        pointer = ("spec", "switches", index, "nat")
+        if location.spec["mode"] == "bridged":
+            yield problem(document.path, pointer, "the jails of a bridged location leave by its router", "remove it")
+        elif "uplink" not in document.spec:
+            yield problem(document.path, pointer, "no uplink whose address the jails could leave with", "add uplink")
+        elif not networks4(switch):
+            hint = "add one to its addresses, such as 10.0.2.1/24"
+            yield problem(document.path, pointer, f"{switch['name']} has no private IPv4 network", hint)
+
+
+def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
+    asked = outside_words(document, staff)
+    if asked and "uplink" not in document.spec:
+        message = f"{document.spec['policy']} has {' and '.join(asked)} for an uplink, and {document.name} names none"
+        yield problem(document.path, ("spec", "policy"), message, "add uplink: the network interface to the outside")
+
+
+def outside_words(document: Document, staff: Staff) -> list[str]:
+    """What the host's policy says of its uplink."""
+    policy = staff.find("FirewallPolicy", document.spec.get("policy", ""))
+    return [key for key in ("block", "strict") if policy and policy.spec.get(key)]
 
 
 def on_freebsd(name: str, staff: Staff) -> bool:
@@ -87,6 +137,17 @@ def switches(document: Document, location: Document) -> Iterator[Part]:
         yield Switch(switch["name"], routed, switch.get("uplink", ""), tuple(switch.get("addresses", ())))
 
 
+def outside(document: Document, staff: Staff) -> Iterator[Part]:
+    nic = document.spec.get("uplink", "")
+    policy = staff.find("FirewallPolicy", document.spec.get("policy", ""))
+    if policy is not None:
+        blocked, uncounted = (prefixes(policy, policy.spec.get(key, ())) for key in ("block", "bypass"))
+        yield Outside(nic, blocked, uncounted, policy.spec.get("strict", False))
+    for switch in document.spec["switches"]:
+        if switch.get("nat"):
+            yield Translation(nic, tuple(map(str, networks4(switch))))
+
+
 def rules(document: Document, staff: Staff) -> Iterator[Part]:
     port = document.spec["ssh"].get("port", 22)
     yield Rule("", "in", (), "tcp", (port,), "ssh")
@@ -102,20 +163,29 @@ def rules(document: Document, staff: Staff) -> Iterator[Part]:
 
 def policy_rule(policy: Document, direction: Direction, rule: Any, names: list[str] | None, index: int) -> Rule:
     """A rule that names only empty tables lets nobody pass: no peers at all would mean everybody."""
-    tables = policy.spec.get("tables", {})
-    peers = [prefix for name in names or () for prefix in tables.get(name, ())]
+    peers = prefixes(policy, names or ())
     label = rule.get("description") or f"{policy.name} {direction} {index}"
     nobody = () if names is None else ("::/128",)
-    return Rule("", direction, tuple(peers) or nobody, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
+    return Rule("", direction, peers or nobody, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
+
+
+def prefixes(policy: Document, names: Iterable[str]) -> tuple[str, ...]:
+    tables = policy.spec.get("tables", {})
+    return tuple(prefix for name in names for prefix in tables.get(name, ()))
 
 
 def claims(document: Document) -> Iterator[Claim]:
     ssh = document.spec["ssh"]
+    yield Claim(f"tcp port of host {document.name}", str(ssh.get("port", 22)), document.path, ("spec", "ssh", "port"))
+    for index, switch in enumerate(document.spec["switches"]):
+        for position, address in enumerate(switch.get("addresses", ())):
+            pointer = ("spec", "switches", index, "addresses", position)
+            yield Claim(f"address on host {document.name}", address.partition("/")[0], document.path, pointer)
     yield Claim("SSH address", f"[{ssh['address']}]:{ssh.get('port', 22)}", document.path, ("spec", "ssh", "address"))
     if "uplink" in document.spec:
         yield Claim(f"interface on host {document.name}", document.spec["uplink"], document.path, ("spec", "uplink"))
     for index, switch in enumerate(document.spec["switches"]):
         for key in ("name", "uplink"):
             if key in switch:
-                pointer = ("spec", "switches", index, key)
-                yield Claim(f"interface on host {document.name}", switch[key], document.path, pointer)
+                where = ("spec", "switches", index, key)
+                yield Claim(f"interface on host {document.name}", switch[key], document.path, where)

@@ -7,11 +7,12 @@ addresses, the blueprint's ports and parameters. `expand` is the table of conten
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
 from typing import Any
 
+from reconciler.kinds.addresses import RANGES, networks4, private
 from reconciler.kinds.blueprint import matches
 from reconciler.kinds.documents import (
     Expansion,
@@ -39,6 +40,8 @@ from reconciler.model import (
     Part,
     Pointer,
     Problem,
+    Rate,
+    Redirect,
     Rule,
     Source,
     problem,
@@ -51,9 +54,10 @@ OWN_NICS = ("lo", "eth0")
 NO_NICS = ("all", "default", "bridge", "egress", "epair", "vlan")
 """Names that kernels keep for themselves (ip-sysctl.rst, conf/all and conf/default; groups of ifconfig(8))."""
 OWN_NAME = "take a name with an underscore, such as www_a, or leave it out"
-PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
+BLOCK = 180
+"""The schema's default for a rate's `block`, in seconds."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
@@ -62,9 +66,11 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
     problems = (
         *reference_problems(document, staff, tenant),
         *(address_problems(document, staff, tenant, place) if place else ()),
+        *(private_problems(document, staff, place) if place else ()),
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
+        *(visitor_problems(document, staff, place) if place else ()),
         *neighbour_problems(document, tenant),
     )
     if problems or place is None or blueprint is None:
@@ -123,6 +129,47 @@ def address_problems(document: Document, staff: Staff, tenant: Tenant, place: Pl
         elif IPv4Address(place.ipv4) not in IPv4Network(pool):
             yield problem(document.path, pointer, f"{place.ipv4} is not in {location.name}'s pool {pool}", "")
         yield from router_problems(document, pointer, place.ipv4, location)
+
+
+def private_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
+    """Its network is the switch's: the host is the jail's way out of it, so the host must be on it."""
+    if not place.private:
+        return
+    pointer = ("spec", "privateIpv4")
+    if place.ipv4:
+        yield problem(document.path, pointer, f"it has {place.ipv4} already, which reaches everything", "remove one")
+    if staff.named("Location")[place.location].spec["mode"] == "bridged":
+        message = "a jail in a bridged location has its router's networks alone"
+        yield problem(document.path, pointer, message, "link it to a jail that has what it needs")
+        return
+    networks = networks4(switch_of(document, staff, place))
+    if not any(IPv4Address(place.private) in network for network in networks):
+        name = switch_of(document, staff, place)["name"]
+        known = f"{name} has {', '.join(map(str, networks))}" if networks else f"{name} has no private IPv4 network"
+        message = f"{place.private} is in no private network of its switch"
+        yield problem(document.path, pointer, message, f"on host {place.host}, {known}")
+    elif any(place.private in (str(n[0]), str(n[-1])) for n in networks if n.prefixlen < 31):
+        yield problem(document.path, pointer, f"{place.private} is the network's own", "take another one")
+
+
+def switch_of(document: Document, staff: Staff, place: Place) -> Mapping[str, Any]:
+    """The host's first where the jail names none, or one that is not there."""
+    switches: list[Mapping[str, Any]] = staff.named("Host")[place.host].spec["switches"]
+    return next((s for s in switches if s["name"] == document.spec.get("switch")), switches[0])
+
+
+def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
+    """Ports of the host, and rates: what `publish` says beside who may come in."""
+    for index, entry in enumerate(document.spec.get("publish", ())):
+        pointer = ("spec", "publish", index)
+        if "hostPort" in entry and not (place.private or place.ipv4):
+            hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
+            yield problem(document.path, (*pointer, "hostPort"), "it has no IPv4 address to lead visitors to", hint)
+        if "hostPort" in entry and "uplink" not in staff.named("Host")[place.host].spec:
+            message = f"host {place.host} has no uplink on which visitors could come"
+            yield problem(document.path, (*pointer, "hostPort"), message, "ask the staff to add one")
+        if "rate" in entry and entry.get("protocol") == "udp":
+            yield problem(document.path, (*pointer, "rate"), "UDP has no connections to count", "remove it")
 
 
 def router_problems(document: Document, pointer: Pointer, address: str, location: Document) -> Iterator[Problem]:
@@ -200,8 +247,8 @@ def link_problems(document: Document, on_host: bool) -> Iterator[Problem]:
         if ours.network != theirs.network or ours == theirs:
             message = f"{ours} and {theirs} do not see each other"
             yield problem(document.path, pointer, message, "take two addresses of one network")
-        elif not any(ours.version == n.version and ours.network.subnet_of(n) for n in PRIVATE):  # type: ignore[arg-type]
-            hint = "take one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fc00::/7"
+        elif not private(ours):
+            hint = f"take one of {RANGES}"
             yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", hint)
         for key, end in (("address", ours), ("peerAddress", theirs)):
             if end.version == 4 and end.network.prefixlen < 31 and end.ip in (end.network[0], end.network[-1]):
@@ -220,6 +267,12 @@ def claims(document: Document, place: Place, staff: Staff) -> Iterator[Claim]:
     yield Claim(f"interface on host {place.host}", place.nic, path, ("spec", "nic"))
     if place.ipv4:
         yield Claim("address", place.ipv4, path, ("spec", "ipv4", "address"))
+    if place.private:
+        yield Claim(f"address on host {place.host}", place.private, path, ("spec", "privateIpv4"))
+    for index, entry in enumerate(document.spec.get("publish", ())):
+        if "hostPort" in entry:
+            scope = f"{entry.get('protocol', 'tcp')} port of host {place.host}"
+            yield Claim(scope, str(entry["hostPort"]), path, ("spec", "publish", index, "hostPort"))
     for index, link in enumerate(document.spec.get("links", ())):
         theirs = jail_id(document.customer, link["to"])
         for id, key in ((place.id, "nic"), (theirs, "peerNic")):
@@ -246,13 +299,26 @@ def parts_on_host(
             yield cable(place, tenant.places[link["to"]], link)
     yield from resolver_rules(place, location)
     for entry in document.spec.get("publish", ()):
-        label = f"{place.id} publishes {entry['port']}"
-        yield Rule(place.id, "in", peers_of(entry, tenant), entry.get("protocol", "tcp"), (entry["port"],), label)
+        yield from published(entry, place, staff, tenant)
     for entry in document.spec.get("reach", ()):
         anywhere = "any" in entry["to"]
         label = f"{place.id} reaches {'anywhere' if anywhere else ', '.join(entry['to'])}"
         peers = () if anywhere else tuple(entry["to"])
         yield Rule(place.id, "out", peers, entry.get("protocol", "tcp"), tuple(entry["ports"]), label[:100])
+
+
+def published(entry: Mapping[str, Any], place: Place, staff: Staff, tenant: Tenant) -> Iterator[Part]:
+    protocol, port = entry.get("protocol", "tcp"), entry["port"]
+    label = f"{place.id} publishes {port}"
+    yield Rule(place.id, "in", peers_of(entry, place, tenant), protocol, (port,), label, rate(entry))
+    if "hostPort" in entry:
+        uplink = staff.named("Host")[place.host].spec["uplink"]
+        yield Redirect(uplink, protocol, entry["hostPort"], place.id, place.private or place.ipv4, port)
+
+
+def rate(entry: Mapping[str, Any]) -> Rate | None:
+    asked = entry.get("rate")
+    return Rate(asked["connections"], asked["seconds"], asked.get("block", BLOCK)) if asked else None
 
 
 def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
@@ -262,11 +328,12 @@ def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
         yield Rule(place.id, "out", resolvers, "tcp", (53,), f"{place.id} resolves names")
 
 
-def peers_of(entry: dict[str, Any], tenant: Tenant) -> tuple[str, ...]:
+def peers_of(entry: Mapping[str, Any], place: Place, tenant: Tenant) -> tuple[str, ...]:
     """() is everybody. Named jails become their addresses."""
     peers: list[str] = []
     for peer in entry.get("from", ()):
-        peers.extend([peer] if "/" in peer else tenant.places[peer].prefixes if peer in tenant.places else ())
+        known = tenant.places[peer].seen_from(place.host) if peer in tenant.places else ()
+        peers.extend([peer] if "/" in peer else known)
     return tuple(peers)
 
 
@@ -277,7 +344,8 @@ def peers_rules(document: Document, place: Place, tenant: Tenant) -> Iterator[tu
             if other:
                 label = f"{other.id} reaches {place.id}"
                 protocol = entry.get("protocol", "tcp")
-                yield other.host, Rule(other.id, "out", place.prefixes, protocol, (entry["port"],), label)
+                seen = place.seen_from(other.host)
+                yield other.host, Rule(other.id, "out", seen, protocol, (entry["port"],), label)
 
 
 def jail(document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant) -> Jail:
@@ -309,15 +377,16 @@ def nic(document: Document, place: Place, staff: Staff) -> Nic:
     host = staff.named("Host")[place.host]
     location = staff.named("Location")[place.location]
     gateways = [location.spec.get("gateway", HOST_GATEWAY)]
-    if place.ipv4:
-        gateways.append(location.spec["ipv4"].get("gateway", HOST_GATEWAY4))
+    if place.ipv4 or place.private:
+        gateways.append(location.spec.get("ipv4", {}).get("gateway", HOST_GATEWAY4))
     return Nic(
         host_side=place.nic,
         switch=document.spec.get("switch") or host.spec["switches"][0]["name"],
         mac=place.mac,
-        addresses=place.prefixes,
+        addresses=place.seen_from(place.host),
         gateways=tuple(gateways),
         announce=host.spec.get("uplink", "") if announces(location) else "",
+        private=f"{place.private}/32" if place.private else "",
     )
 
 

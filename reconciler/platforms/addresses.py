@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
+Network = IPv4Network | IPv6Network
+
 
 @lru_cache(maxsize=4096)
 def collapsed(prefixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -14,6 +16,18 @@ def collapsed(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     six = [n for n in networks if isinstance(n, IPv6Network)]
     four = [n for n in networks if isinstance(n, IPv4Network)]
     return tuple(str(n) for n in (*collapse_addresses(six), *collapse_addresses(four)))
+
+
+def common(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """What is in both; () of the first means everybody."""
+    if not some:
+        return others
+    pairs = [(ip_network(a), ip_network(b)) for a in some for b in others]
+    return tuple(str(max(pair, key=lambda n: n.prefixlen)) for pair in pairs if overlap(*pair))
+
+
+def overlap(a: Network, b: Network) -> bool:
+    return a.version == b.version and a.overlaps(b)
 
 
 def unscoped(address: str) -> str:

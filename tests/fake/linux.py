@@ -194,7 +194,16 @@ class Debian:
         interface.addresses = {a for a in interface.addresses if a in FOR_ITSELF} | set(addresses)
 
     def port(
-        self, jail: str, nic: str, bridge: str, mac: str, mode: str, announce: str, addresses: str, gateways: str
+        self,
+        jail: str,
+        nic: str,
+        bridge: str,
+        mac: str,
+        mode: str,
+        announce: str,
+        addresses: str,
+        gateways: str,
+        announced: str,
     ) -> None:
         self.room(jail)
         if ("", nic) not in self.interfaces or (jail, "eth0") not in self.interfaces:
@@ -211,8 +220,7 @@ class Debian:
         self.routes[jail] = {f"default {gateway}": ("eth0", gateway) for gateway in gateways.split()}
         for address in addresses.split() if mode == "routed" else ():
             self.routes[""][address] = (bridge, "")
-            if announce != "-":
-                self.proxied.add((address.partition("/")[0], announce))
+        self.proxied |= {(address, announce) for address in announced.split() if announce != "-"}
 
     def to_be_had(self, nic: str) -> None:
         if ("", nic) in self.interfaces and self.interfaces["", nic].kind != "veth":

@@ -16,7 +16,7 @@ from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
 from reconciler.platforms.freebsd import firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
 from reconciler.platforms.freebsd.parse import parse
-from reconciler.platforms.freebsd.paths import DEVICES, HOOK, JAILS, LOGS, jail_name
+from reconciler.platforms.freebsd.paths import CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
 from reconciler.platforms.freebsd.probe import probe
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
 
@@ -53,6 +53,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield devices()
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield rules(spec)
+    yield from host_files(expiry(spec))
     yield from (source_tree(source, spec.storage) for source in trees(spec.jails))
     yield from host_files([jail_list(jails, spec.storage)])
     yield from running(jails, [part for part in spec.parts if isinstance(part, Link)], routed, spec.storage)
@@ -115,6 +116,16 @@ def rules(spec: HostSpec) -> Resource:
     # what the kernel holds is told by the digest of the file it was loaded from
     state = {**file_state(file), "kernel": file_digest(file), "enabled": "yes"}
     return Resource("ruleset/1 pf", "", state, (file,), "firewall rules", undo=file.path)
+
+
+def expiry(spec: HostSpec) -> Iterator[File]:
+    """pf forgets nobody by itself: cron(8) asks it to, once a minute."""
+    limited = firewall.limited(spec)
+    if limited:
+        body = "".join(f"{table} {seconds}\n" for table, seconds in sorted(limited.items()))
+        yield File(EXPIRY, body.encode())
+        # cron's own PATH has no /sbin (crontab(5))
+        yield File(CRON, f"PATH=/sbin:/bin:/usr/sbin:/usr/bin\n* * * * * root {ETC}/run expire {EXPIRY}\n".encode())
 
 
 def logs(id: str, follow: bool) -> str:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Literal
 
-from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
-from reconciler.platforms.addresses import collapsed, link_local, unscoped
+from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
+from reconciler.platforms.addresses import collapsed, common, link_local, unscoped
 from reconciler.platforms.files import digest
 from reconciler.values import dataclass
 
@@ -41,11 +42,15 @@ HEAD = """\
 set block-policy drop
 set skip on lo0
 """
-START = """
+NORMAL = """
 scrub in all no-df fragment reassemble
+"""
+START = """\
 block drop all
 pass quick on lo0 all no state
 """
+TRANSLATED = "reconciler"
+"""The tag of what was translated: the host's own rules would take it for theirs (pf.conf(5), PACKET TAGGING)."""
 
 # What IPv6 dies without (RFC 4890): errors 1-4, echo 128 and 129, neighbours 135 and 136. Never from a jail: 134, 137.
 ICMP6 = (1, 2, 3, 4, 128, 129, 135, 136)
@@ -68,6 +73,7 @@ class Policy:
     rules: Mapping[tuple[str, str], Sequence[Rule]]
     walls: frozenset[str]
     groups: Groups
+    uncounted: tuple[str, ...] = ()
 
 
 def ruleset(spec: HostSpec) -> bytes:
@@ -79,15 +85,19 @@ def ruleset(spec: HostSpec) -> bytes:
     routed = [jail for inside in gates.values() for jail in inside]
     bridged = [jail for jail in jails if jail.nic.switch not in gates]
     walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
-    policy = Policy(by_place(spec), walls, Groups())
+    outsides = [part for part in spec.parts if isinstance(part, Outside)]
+    policy = Policy(by_place(spec), walls, Groups(), tuple(p for part in outsides for p in part.uncounted))
     body = [
+        *(line for part in outsides for line in door(part, policy.groups)),
         *(line for name, inside in gates.items() for line in routed_switch(name, inside, policy)),
         *(line for jail in bridged for line in bridged_port(jail, policy)),
         *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
+        *translated(spec),
         *elsewhere(routed, bridged, policy.groups),
         *host(spec.ssh.port, bridged, policy),
     ]
-    return "\n".join([HEAD, *policy.groups.definitions(), START, *body, ""]).encode()
+    tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
+    return "\n".join([HEAD, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
 
 
 def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:
@@ -108,6 +118,42 @@ def labels(ruleset: bytes) -> frozenset[str]:
 
 def tables(ruleset: bytes) -> tuple[str, ...]:
     return tuple(re.findall(r"^table <(\w+)> const ", ruleset.decode(), re.MULTILINE))
+
+
+def limited(spec: HostSpec) -> dict[str, int]:
+    """Table of sources that a rate has cut off → seconds until they may come again. The kernel fills them."""
+    rules = [part for part in spec.parts if isinstance(part, Rule)]
+    return {over(rule): rule.rate.block for rule in rules if rule.rate}
+
+
+# ── the uplink ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def door(part: Outside, groups: Groups) -> Iterator[str]:
+    """Before all else. Neighbour discovery has sources without a way back, and is neither TCP nor UDP."""
+    start = f"block drop in quick on {quoted(part.nic)}"
+    if part.blocked:
+        yield f"{start} from {groups(collapsed(part.blocked))} to any"
+    if part.strict:
+        yield f"{start} proto {{ tcp, udp }} from no-route to any"
+        yield f"{start} proto {{ tcp, udp }} from urpf-failed to any"
+
+
+def translations(spec: HostSpec) -> Iterator[str]:
+    """The gates judge a jail by its own address, before it is hidden and after it is found."""
+    for part in spec.parts:
+        if isinstance(part, Translation):
+            nic, networks = quoted(part.nic), among(part.networks)
+            yield f"nat on {nic} inet from {networks} to any tag {TRANSLATED} -> ({quoted(f'{part.nic}:0')})"
+    arriving = [part for part in spec.parts if isinstance(part, Redirect)]
+    for part in sorted(arriving, key=lambda part: (part.host_port, part.protocol)):
+        to = f"to ({quoted(part.nic)}) port {part.host_port:d} tag {TRANSLATED} -> {part.address} port {part.port:d}"
+        yield f"rdr on {quoted(part.nic)} inet proto {part.protocol} from any {to}"
+
+
+def translated(spec: HostSpec) -> Iterator[str]:
+    if any(isinstance(part, Translation | Redirect) for part in spec.parts):
+        yield f"pass quick inet all tagged {TRANSLATED} keep state (if-bound)"
 
 
 # ── routed switches ──────────────────────────────────────────────────────────────────────────────────────────
@@ -138,6 +184,8 @@ def gate_in(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
 
 
 def gate_out(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
+    for jail in jails:
+        yield from cut_off(jail, gate, policy)
     yield from icmp(f"pass out quick on {gate}", "any")
     yield from from_host(gate, jails, policy)
     for jail in jails:
@@ -162,14 +210,15 @@ def icmp(start: str, senders: str, only: str = "") -> Iterator[str]:
 def from_host(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]:
     """The host's own packets to its jails. The state is the gate's, or an answer could be another jail's word."""
     rules = policy.rules.get(("", "out"), ()) if "out" in policy.walls else ANYTHING
-    lines: dict[str, None] = {}
+    found: dict[str, None] = {}
     for rule in rules if jails else ():
         for family, own in families([address for jail in jails for address in addresses(jail)]):
             theirs = [address for address in own if not rule.peers or inside(address, rule.peers)]
             if theirs:
                 start = f"pass out quick on {gate} {family}"
-                lines |= dict.fromkeys(matched(rule, start, "(self)", policy.groups(theirs), " (if-bound)"))
-    yield from sorted(lines)
+                ends = ("(self)", policy.groups(theirs))
+                found |= {f"{line} (if-bound)": None for line in matched(rule, start, *ends)}
+    yield from sorted(found)
 
 
 def inside(address: str, prefixes: Iterable[str]) -> bool:
@@ -190,6 +239,7 @@ def bridged_port(jail: Jail, policy: Policy) -> Iterator[str]:
         yield f"pass in quick on {gate} {family} proto {{ tcp, udp }} from {among(own)} to (self) no state"
     yield from permissions(jail, "in", gate, policy)
     yield f"block drop in quick on {gate} all"
+    yield from cut_off(jail, gate, policy)
     yield from icmp(f"pass out quick on {gate}", "any")
     segment = "icmp6-type { 130, 134 } no state allow-opts"
     yield f"pass out quick on {gate} inet6 proto ipv6-icmp from any to any {segment}"
@@ -274,21 +324,46 @@ def unwalled(walls: Iterable[str]) -> Iterator[str]:
 
 def permissions(jail: Jail, way: Literal["in", "out"], gate: str, policy: Policy) -> Iterator[str]:
     """One line is one rule of the kernel, with a label of its own. `in` at the gate is what the jail sends."""
-    lines: dict[str, None] = {}
-    for rule in policy.rules.get((jail.id, "out" if way == "in" else "in"), ()):
-        for family, peer in peers(rule, policy.groups):
-            for own, address in ((o, a) for o, listed in families(addresses(jail)) for a in listed):
-                if family in ("", own):
-                    ends = (address, peer) if way == "in" else (peer, address)
-                    lines |= dict.fromkeys(matched(rule, f"pass {way} quick on {gate} {own}", *ends, " (if-bound)"))
-    yield from (f"{line} label {label(jail.id, line)}" for line in sorted(lines))
+    rules = policy.rules.get((jail.id, "out" if way == "in" else "in"), ())
+    uncounted = [replace(rule, peers=common(rule.peers, policy.uncounted)) for rule in rules if rule.rate]
+    start = f"pass {way} quick on {gate}"
+    free = {line: "" for rule in uncounted if rule.peers for line in lines(jail, way, start, rule, policy)}
+    asked = {line: rating(rule) for rule in rules for line in lines(jail, way, start, rule, policy)}
+    for line, more in (*sorted(free.items()), *sorted(asked.items())):
+        yield f"{line} (if-bound{more}) label {label(jail.id, f'{line} (if-bound)')}"
 
 
-def matched(rule: Rule, start: str, sender: str, receiver: str, bound: str = "") -> Iterator[str]:
+def lines(jail: Jail, way: Literal["in", "out"], start: str, rule: Rule, policy: Policy) -> Iterator[str]:
+    for family, peer in peers(rule, policy.groups):
+        for own, address in ((o, a) for o, listed in families(addresses(jail)) for a in listed):
+            if family in ("", own):
+                ends = (address, peer) if way == "in" else (peer, address)
+                yield from matched(rule, f"{start} {own}", *ends)
+
+
+def rating(rule: Rule) -> str:
+    """What the label knows nothing of: another rate breaks no connection."""
+    if not rule.rate:
+        return ""
+    return f", max-src-conn-rate {rule.rate.connections:d}/{rule.rate.seconds:d}, overload <{over(rule)}> flush"
+
+
+def over(rule: Rule) -> str:
+    return f"r_{digest(f'{rule.subject} {rule.ports}'.encode())[:16]}"
+
+
+def cut_off(jail: Jail, gate: str, policy: Policy) -> Iterator[str]:
+    for rule in policy.rules.get((jail.id, "in"), ()):
+        if rule.rate:
+            for family, own in families(addresses(jail)):
+                yield f"block drop out quick on {gate} {family} from <{over(rule)}> to {among(own)}"
+
+
+def matched(rule: Rule, start: str, sender: str, receiver: str) -> Iterator[str]:
     """TCP begins with a SYN: a packet in the middle of nothing makes no state."""
     state = {"tcp": "flags S/SA keep state", "udp": "keep state"}[rule.protocol]
     for to in [f" port {number:d}" for number in rule.ports] or [""]:
-        yield f"{start.rstrip()} proto {rule.protocol} from {sender} to {receiver}{to} {state}{bound}"
+        yield f"{start.rstrip()} proto {rule.protocol} from {sender} to {receiver}{to} {state}"
 
 
 def peers(rule: Rule, groups: Groups) -> Iterator[tuple[str, str]]:

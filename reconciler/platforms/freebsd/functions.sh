@@ -38,6 +38,14 @@ dump() {
     } 2>/dev/null
 }
 
+# expire FILE: whom a rate has cut off may come again; a line is a table and seconds (cron)
+expire() {
+    local table seconds
+    while read -r table seconds; do
+        pfctl -q -t "$table" -T expire "$seconds" 2>/dev/null || :
+    done <"$1"
+}
+
 # before JAIL: what must stand when it starts (exec.prestart)
 before() {
     local file

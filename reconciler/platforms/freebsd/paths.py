@@ -13,6 +13,8 @@ from reconciler.platforms.files import ETC, digest
 JAILS = f"{ETC}/jails"
 HOOK = "/usr/local/etc/rc.d/reconciler"
 """rc(8) runs what is in local_startup; a script without an rcvar needs no line in rc.conf."""
+EXPIRY = f"{ETC}/pf.expire"
+CRON = "/etc/cron.d/reconciler"
 LOGS = "/var/log/reconciler"
 DEVICES = "7547"
 """The number of our devfs ruleset; those below 1000 are the system's and the administrator's."""

@@ -8,10 +8,10 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address
 
-from reconciler.model import HostSpec, Jail, Rule, Switch, Wall
+from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import collapsed, link_local
 from reconciler.platforms.files import digest
 from reconciler.platforms.linux.paths import UNITS
@@ -40,6 +40,8 @@ WantedBy=sysinit.target
 
 
 UNIT_PATH = f"{UNITS}/{UNIT_NAME}"
+FAMILIES = {"ip6": "ipv6_addr", "ip": "ipv4_addr"}
+"""nft's words for a family, and for the type of its addresses."""
 
 # What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 HEAD = """\
@@ -81,7 +83,11 @@ def inet_table(
     by_subject: dict[tuple[str, str], list[Rule]] = {}
     for rule in rules:
         by_subject.setdefault((rule.subject, rule.direction), []).append(rule)
+    rated = [rule for rule in rules if rule.rate]
     yield "table inet reconciler {"
+    yield from counted(rated)
+    yield from outside_chain(spec)
+    yield from translations(spec)
     yield from input_chain(routed, jails, by_subject, "in" in walls)
     if "out" in walls:
         yield from output_chain(by_subject, spec.ssh.port)
@@ -91,6 +97,9 @@ def inet_table(
     yield f"    oifname {{ {names} }} jump jails"
     yield "  }"
     yield "  chain jails {"
+    if rated:
+        # before all else: also what is established is cut off
+        yield from (f"    {f} saddr . {f} daddr @limited_{f} drop" for f in FAMILIES)
     # the host routes to them, so their addresses come from nowhere else
     yield from sources([j for j in jails if j.nic.switch in routed], f"iifname != {{ {quoted(routed)} }}", "drop")
     yield ICMP
@@ -103,9 +112,90 @@ def inet_table(
     yield from sources(jails, "", "accept")
     yield "    drop"
     yield "  }"
+    uncounted = [prefix for part in outsides(spec) for prefix in part.uncounted]
     for jail in jails:
-        yield from jail_chains(jail, by_subject)
+        yield from jail_chains(jail, by_subject, uncounted)
     yield "}"
+
+
+def outsides(spec: HostSpec) -> list[Outside]:
+    return [part for part in spec.parts if isinstance(part, Outside)]
+
+
+def outside_chain(spec: HostSpec) -> Iterator[str]:
+    """What is dropped at the door, whoever it is for. Neighbour discovery has sources without a way back."""
+    for part in outsides(spec):
+        if not part.blocked and not part.strict:
+            continue
+        door = f'    iifname "{part.nic}"'
+        yield "  chain outside {"
+        yield "    type filter hook prerouting priority filter; policy accept;"
+        for family, peers in by_family(part.blocked):
+            yield f"{door} {family} saddr {{ {', '.join(peers)} }} drop"
+        if part.strict:
+            yield f"{door} meta l4proto {{ tcp, udp }} fib saddr . iif oif missing drop"
+        yield "  }"
+
+
+def translations(spec: HostSpec) -> Iterator[str]:
+    """Names and numbers of packets change outside of all rules: those judge a jail by its own address."""
+    leaving = [part for part in spec.parts if isinstance(part, Translation)]
+    arriving = sorted((part for part in spec.parts if isinstance(part, Redirect)), key=lambda part: part.host_port)
+    if leaving:
+        yield "  chain leaving {"
+        yield "    type nat hook postrouting priority srcnat; policy accept;"
+        yield from (f'    oifname "{p.nic}" ip saddr {{ {", ".join(p.networks)} }} masquerade' for p in leaving)
+        yield "  }"
+    if arriving:
+        yield "  chain arriving {"
+        yield "    type nat hook prerouting priority dstnat; policy accept;"
+        for part in arriving:
+            match = (
+                f'iifname "{part.nic}" meta nfproto ipv4 fib daddr type local {part.protocol} dport {part.host_port}'
+            )
+            yield f"    {match} dnat ip to {part.address}:{part.port} comment {text(part.jail)}"
+        yield "  }"
+
+
+def counted(rated: list[Rule]) -> Iterator[str]:
+    """Who is cut off from which jail; and for each rate who came lately. A reload forgets both."""
+    for family in FAMILIES if rated else ():
+        yield f"  set limited_{family} {{"
+        yield f"    type {FAMILIES[family]} . {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout 1h;"
+        yield "  }"
+    for rule, family in ((rule, family) for rule in rated for family in FAMILIES):
+        assert rule.rate
+        yield f"  set {visitors(rule, family)} {{"
+        yield f"    type {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout {rule.rate.seconds}s;"
+        yield "  }"
+
+
+def visitors(rule: Rule, family: str) -> str:
+    return f"rate_{digest(f'{rule.subject} {rule.ports}'.encode())[:12]}_{family}"
+
+
+def rate_lines(rule: Rule, family: str, match: str, uncounted: Sequence[str]) -> Iterator[str]:
+    """A bucket a source: full again after `seconds`; who finds it empty is cut off."""
+    if not rule.rate:
+        return
+    apart = dict(by_family(uncounted))
+    often = f"limit rate over {-(-rule.rate.connections * 3600 // rule.rate.seconds)}/hour"
+    often += f" burst {rule.rate.connections} packets"
+    others = f"{family} saddr != {{ {', '.join(apart[family])} }} " if family in apart else ""
+    came = f"update @{visitors(rule, family)} {{ {family} saddr {often} }}"
+    cut_off = f"add @limited_{family} {{ {family} saddr . {family} daddr timeout {rule.rate.block}s }}"
+    yield f"    {others}{match} {came} {cut_off} drop comment {text(rule.label)}"
+
+
+def by_family(prefixes: Sequence[str]) -> list[tuple[str, list[str]]]:
+    return families(collapsed(tuple(prefixes)))
+
+
+def families(listed: Iterable[str]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for address in listed:
+        found.setdefault("ip6" if ":" in address else "ip", []).append(address)
+    return [(family, found[family]) for family in FAMILIES if family in found]
 
 
 def input_chain(
@@ -148,25 +238,17 @@ def output_chain(rules: dict[tuple[str, str], list[Rule]], ssh: int) -> Iterator
 
 def dispatch(field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
     """By a map: one look-up, however many jails there are."""
-    for family, colon in (("ip6", True), ("ip", False)):
-        targets = [
-            f"{address} : jump {chain(direction, jail)}"
-            for jail in jails
-            for address in addresses(jail)
-            if (":" in address) == colon
-        ]
-        if targets:
-            yield f"    {family} {field} vmap {{ {', '.join(targets)} }}"
+    targets = {address: f"jump {chain(direction, jail)}" for jail in jails for address in addresses(jail)}
+    for family, listed in families(targets):
+        yield f"    {family} {field} vmap {{ {', '.join(f'{address} : {targets[address]}' for address in listed)} }}"
 
 
 def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: bool = False) -> Iterator[str]:
     """One line a family for all packets from these jails' addresses."""
     own = [address for jail in jails for address in addresses(jail)]
     own += [link_local(jail.nic.mac) for jail in jails if with_link_local]
-    for family, colon in (("ip6", True), ("ip", False)):
-        listed = [address for address in own if (":" in address) == colon]
-        if listed:
-            yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
+    for family, listed in families(own):
+        yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
 
 
 def addresses(jail: Jail) -> list[str]:
@@ -177,11 +259,11 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]]) -> Iterator[str]:
+def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted: Sequence[str]) -> Iterator[str]:
     for direction, field, verdict in (("out", "daddr", "return"), ("in", "saddr", "accept")):
         yield f"  chain {chain(direction, jail)} {{"
         for rule in sorted(rules.get((jail.id, direction), ()), key=repr):
-            yield from rule_lines(rule, field, verdict)
+            yield from rule_lines(rule, field, verdict, uncounted)
         yield "    drop"
         yield "  }"
 
@@ -191,16 +273,16 @@ def chain(direction: str, jail: Jail) -> str:
     return f"{direction}_{jail.id.replace('-', '_')}_{digest(jail.id.encode())[:6]}"
 
 
-def rule_lines(rule: Rule, field: str, verdict: str) -> Iterator[str]:
+def rule_lines(rule: Rule, field: str, verdict: str, uncounted: Sequence[str] = ()) -> Iterator[str]:
     ports = f" dport {{ {', '.join(map(str, rule.ports))} }}" if rule.ports else ""
     match = f"{rule.protocol}{ports}" if ports else f"meta l4proto {rule.protocol}"
     if not rule.peers:
+        yield from (line for family in FAMILIES for line in rate_lines(rule, family, match, uncounted))
         yield f"    {match} {verdict} comment {text(rule.label)}"
-    for family, colon in (("ip6", True), ("ip", False)):
-        peers = [peer for peer in rule.peers if (":" in peer) == colon]
-        if peers:
-            whom = f"{family} {field} {{ {', '.join(collapsed(tuple(peers)))} }}"
-            yield f"    {whom} {match} {verdict} comment {text(rule.label)}"
+    for family, peers in by_family(rule.peers):
+        whom = f"{family} {field} {{ {', '.join(peers)} }} {match}"
+        yield from rate_lines(rule, family, whom, uncounted)
+        yield f"    {whom} {verdict} comment {text(rule.label)}"
 
 
 def text(label: str) -> str:

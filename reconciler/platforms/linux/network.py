@@ -89,7 +89,9 @@ def switch(part: Switch) -> Resource:
 def port(jail: Jail, routed: bool) -> Resource:
     nic, mode = jail.nic, "routed" if routed else "bridged"
     addresses, gateways = " ".join(nic.addresses), " ".join(nic.gateways)
-    body = line("port", jail.id, nic.host_side, nic.switch, nic.mac, mode, nic.announce or "-", addresses, gateways)
+    announced = [address.partition("/")[0] for address in nic.addresses if address != nic.private]
+    words_of = (jail.id, nic.host_side, nic.switch, nic.mac, mode, nic.announce or "-", addresses, gateways)
+    body = line("port", *words_of, " ".join(announced))
     file = File(f"{NETWORK}/20-{jail.id}", body)
     state = {
         "switch": nic.switch,
@@ -102,7 +104,7 @@ def port(jail: Jail, routed: bool) -> Resource:
     if routed:
         state["host routes"] = words(nic.addresses)
     if nic.announce:
-        state["announced"] = words(address.partition("/")[0] for address in nic.addresses)
+        state["announced"] = words(announced)
     return Resource(
         f"port/1 {jail.id}",
         jail.id,
@@ -263,7 +265,7 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     link, inside = seen.links.get(nic), room.get("eth0")
     if link is None or inside is None:
         return
-    wanted = resource.state["addresses"].split()
+    wanted = set(resource.state["addresses"].split())
     yield "switch", link.get("master", "none")
     flags = link.get("linkinfo", {}).get("info_slave_data", {})
     alone = flags.get("isolated") and not flags.get("learning") and not flags.get("flood")
@@ -272,7 +274,7 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     yield "mac", inside["address"]
     yield "addresses", words(shown(inside))
     yield "routes", words(seen.room_routes(resource.name))
-    yield "host routes", words(seen.routes.get(bridge, set()) & set(wanted))
+    yield "host routes", words(seen.routes.get(bridge, set()) & wanted)
     yield "announced", words(seen.announced.get(announce, set()) & {a.partition("/")[0] for a in wanted})
 
 

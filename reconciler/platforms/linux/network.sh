@@ -83,9 +83,9 @@ to_be_had() {
         { echo "the host has an interface $1 already"; return 1; }
 }
 
-# port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS"
+# port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS" "ANNOUNCED"
 port() {
-    jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8
+    jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8 announced=$9
     room "$jail"
     if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show eth0 >/dev/null 2>&1; then
         to_be_had "$nic"
@@ -120,8 +120,8 @@ port() {
 reachable() {
     for address in $addresses; do
         ip route replace "$address" dev "$bridge"
-        [ "$announce" = - ] || ip neigh replace proxy "${address%/*}" dev "$announce"
     done
+    [ "$announce" = - ] || for address in $announced; do ip neigh replace proxy "$address" dev "$announce"; done
 }
 
 # leave "ADDRESSES" SWITCH UPLINK|-: what the host knows of addresses that a port no longer has.

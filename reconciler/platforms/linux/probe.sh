@@ -23,7 +23,7 @@ looks() {
 }
 
 dump() {
-    { nft -s list table inet reconciler && nft -s list table bridge reconciler; } 2>/dev/null
+    { nft -st list table inet reconciler && nft -st list table bridge reconciler; } 2>/dev/null
 }
 
 owned() {

@@ -1,0 +1,21 @@
+"""Private networks: what switches, cables and jails may have without asking anybody. Knows no document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_interface, ip_network
+from typing import Any
+
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+RANGES = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fc00::/7"
+
+
+def private(address: IPv4Interface | IPv6Interface) -> bool:
+    network = address.network
+    return any(address.version == n.version and network.subnet_of(n) for n in PRIVATE)  # type: ignore[arg-type]
+
+
+def networks4(switch: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
+    """The private IPv4 networks of a switch, by the addresses that the host has there."""
+    found = [ip_interface(address) for address in switch.get("addresses", ())]
+    return tuple(f.network for f in found if isinstance(f, IPv4Interface) and private(f))

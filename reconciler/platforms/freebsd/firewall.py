@@ -144,7 +144,7 @@ def translations(spec: HostSpec) -> Iterator[str]:
     for part in spec.parts:
         if isinstance(part, Translation):
             nic, networks = quoted(part.nic), among(part.networks)
-            yield f"nat on {nic} inet from {networks} to any tag {TRANSLATED} -> ({quoted(f'{part.nic}:0')})"
+            yield f"nat on {nic} inet from {networks} to any tag {TRANSLATED} -> ({quoted(part.nic, ':0')})"
     arriving = [part for part in spec.parts if isinstance(part, Redirect)]
     for part in sorted(arriving, key=lambda part: (part.host_port, part.protocol)):
         to = f"to ({quoted(part.nic)}) port {part.host_port:d} tag {TRANSLATED} -> {part.address} port {part.port:d}"
@@ -422,9 +422,9 @@ def port(jail: Jail) -> str:
     return quoted(jail.nic.host_side)
 
 
-def quoted(interface: str) -> str:
+def quoted(interface: str, modifier: str = "") -> str:
     """In quotes no name is a keyword, and none has more than a name may."""
-    return '"' + re.sub(r"[^A-Za-z0-9_.-]", "?", interface)[:15] + '"'
+    return '"' + re.sub(r"[^A-Za-z0-9_.-]", "?", interface)[:15] + modifier + '"'
 
 
 def shown(id: str) -> str:

@@ -8,7 +8,7 @@ git, SSH, or a platform.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from reconciler.values import dataclass
@@ -199,6 +199,13 @@ class Jail:
     resolvers: tuple[str, ...]
     neighbours: tuple[tuple[str, str], ...]
     """Name → address lines for /etc/hosts: the customer's own jails."""
+    more: tuple[Nic, ...] = ()
+    """Interfaces beside its `nic`: on segments, without a way out."""
+
+    @property
+    def stations(self) -> tuple[Jail, ...]:
+        """Itself at each of its interfaces: rules and ports ask for one at a time."""
+        return tuple(replace(self, nic=nic, more=()) for nic in (self.nic, *self.more)) if self.more else (self,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,12 @@ def private(address: IPv4Interface | IPv6Interface) -> bool:
     return any(address.version == n.version and network.subnet_of(n) for n in PRIVATE)  # type: ignore[arg-type]
 
 
+def edge(address: IPv4Interface | IPv6Interface) -> bool:
+    """Whether it stands for its network, or for all of it."""
+    network = address.network
+    return address.version == 4 and network.prefixlen < 31 and address.ip in (network[0], network[-1])
+
+
 def networks4(switch: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
     """The private IPv4 networks of a switch, by the addresses that the host has there."""
     found = [ip_interface(address) for address in switch.get("addresses", ())]

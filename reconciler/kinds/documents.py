@@ -138,11 +138,13 @@ class Place:
     private: str
     nic: str
     mac: str
+    segments: tuple[str, ...]
+    """Prefixes of its addresses on segments."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The addresses that everybody knows, as firewall rules name them."""
-        return (f"{self.address}/128", *([f"{self.ipv4}/32"] if self.ipv4 else ()))
+        """The addresses that others may know, as firewall rules name them."""
+        return (f"{self.address}/128", *([f"{self.ipv4}/32"] if self.ipv4 else ()), *self.segments)
 
     def seen_from(self, host: str) -> tuple[str, ...]:
         """With the one that its own host alone knows."""
@@ -204,7 +206,14 @@ def place(document: Document, tenant: Tenant) -> Place | None:
         private=spec.get("privateIpv4", ""),
         nic=spec.get("nic") or interface(digest),
         mac=mac(digest),
+        segments=tuple(single(interface["address"]) for interface in spec.get("interfaces", ())),
     )
+
+
+def single(interface: str) -> str:
+    """ADDRESS/LENGTH → the prefix of that one address."""
+    address = interface.partition("/")[0]
+    return f"{address}/{128 if ':' in address else 32}"
 
 
 def missing(

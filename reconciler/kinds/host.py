@@ -6,7 +6,7 @@ that the reconciler cannot reach cannot be mended by it. Jails arrive from their
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, Literal
@@ -83,10 +83,18 @@ def uplink_problems(document: Document, location: Document, staff: Staff) -> Ite
         hint = "give the switch an uplink instead"
         yield problem(document.path, ("spec", "uplink"), "uplink does nothing in a bridged location", hint)
     for index, switch in enumerate(spec["switches"]):
-        if bridged == ("uplink" in switch):
-            continue
-        message = "a switch in a bridged location needs an uplink" if bridged else "uplink belongs to bridged locations"
-        yield problem(document.path, ("spec", "switches", index), message, "")
+        if bridged and "uplink" not in switch:
+            message = "a switch in a bridged location needs an uplink"
+            yield problem(document.path, ("spec", "switches", index), message, "")
+    if not bridged and not any(carries(switch, location) for switch in spec["switches"]):
+        message = "no switch whose jails the host is the router of"
+        yield problem(document.path, ("spec", "switches"), message, "add one without an uplink")
+
+
+def carries(switch: Mapping[str, Any], location: Document) -> bool:
+    """Whether jails have their own address there, and their way out; else it is a segment for further interfaces."""
+    bridged: bool = location.spec["mode"] == "bridged"
+    return ("uplink" in switch) == bridged
 
 
 def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
@@ -134,7 +142,8 @@ def sysctls(document: Document) -> Iterator[Part]:
 def switches(document: Document, location: Document) -> Iterator[Part]:
     routed = location.spec["mode"] == "routed"
     for switch in document.spec["switches"]:
-        yield Switch(switch["name"], routed, switch.get("uplink", ""), tuple(switch.get("addresses", ())))
+        uplink = switch.get("uplink", "")
+        yield Switch(switch["name"], routed and not uplink, uplink, tuple(switch.get("addresses", ())))
 
 
 def outside(document: Document, staff: Staff) -> Iterator[Part]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from itertools import chain
 from typing import Any
 
-from reconciler.kinds.addresses import RANGES, networks4, private
+from reconciler.kinds.addresses import RANGES, edge, networks4, private
 from reconciler.kinds.blueprint import matches
 from reconciler.kinds.documents import (
     Expansion,
@@ -27,7 +28,8 @@ from reconciler.kinds.documents import (
     stable,
     subnet,
 )
-from reconciler.kinds.host import announces, on_freebsd
+from reconciler.kinds.host import announces, carries, on_freebsd
+from reconciler.kinds.interfaces import further_nics, interface_claims, interface_problems
 from reconciler.kinds.limits import limits_of
 from reconciler.model import (
     Claim,
@@ -67,6 +69,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *reference_problems(document, staff, tenant),
         *(address_problems(document, staff, tenant, place) if place else ()),
         *(private_problems(document, staff, place) if place else ()),
+        *(interface_problems(document, staff.named("Host")[place.host]) if place else ()),
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
@@ -90,17 +93,22 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
     if host is None:
         yield from missing(document, ("spec", "host"), "host", spec["host"], staff.named("Host"))
     elif "switch" in spec:
-        switches = {switch["name"]: switch for switch in host.spec["switches"]}
-        if spec["switch"] not in switches:
-            yield from missing(
-                document, ("spec", "switch"), f"switch on host {host.name} called", spec["switch"], switches
-            )
+        yield from switch_problems(document, host, staff.find("Location", host.spec["location"]))
     for index, name in enumerate(spec.get("secrets", ())):
         if name not in tenant.secrets:
             yield from missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets)
     if spec.get("secrets") and "recipient" not in tenant.customer.spec:
         message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
         yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")
+
+
+def switch_problems(document: Document, host: Document, location: Document | None) -> Iterator[Problem]:
+    name, switches = document.spec["switch"], {switch["name"]: switch for switch in host.spec["switches"]}
+    if name not in switches:
+        yield from missing(document, ("spec", "switch"), f"switch on host {host.name} called", name, switches)
+    elif location and not carries(switches[name], location):
+        message = f"{name} is a segment, and has no way out"
+        yield problem(document.path, ("spec", "switch"), message, "add it to `interfaces`, and leave this out")
 
 
 def nic_problems(document: Document, place: Place) -> Iterator[Problem]:
@@ -153,9 +161,11 @@ def private_problems(document: Document, staff: Staff, place: Place) -> Iterator
 
 
 def switch_of(document: Document, staff: Staff, place: Place) -> Mapping[str, Any]:
-    """The host's first where the jail names none, or one that is not there."""
+    """The host's first that may be one where the jail names none."""
     switches: list[Mapping[str, Any]] = staff.named("Host")[place.host].spec["switches"]
-    return next((s for s in switches if s["name"] == document.spec.get("switch")), switches[0])
+    location = staff.named("Location")[place.location]
+    named = (s for s in switches if s["name"] == document.spec.get("switch"))
+    return next(chain(named, (s for s in switches if carries(s, location)), switches))
 
 
 def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
@@ -251,7 +261,7 @@ def link_problems(document: Document, on_host: bool) -> Iterator[Problem]:
             hint = f"take one of {RANGES}"
             yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", hint)
         for key, end in (("address", ours), ("peerAddress", theirs)):
-            if end.version == 4 and end.network.prefixlen < 31 and end.ip in (end.network[0], end.network[-1]):
+            if edge(end):
                 yield problem(
                     document.path, ("spec", "links", index, key), f"{end} is the network's own", "take another"
                 )
@@ -269,6 +279,7 @@ def claims(document: Document, place: Place, staff: Staff) -> Iterator[Claim]:
         yield Claim("address", place.ipv4, path, ("spec", "ipv4", "address"))
     if place.private:
         yield Claim(f"address on host {place.host}", place.private, path, ("spec", "privateIpv4"))
+    yield from interface_claims(document, place)
     for index, entry in enumerate(document.spec.get("publish", ())):
         if "hostPort" in entry:
             scope = f"{entry.get('protocol', 'tcp')} port of host {place.host}"
@@ -370,6 +381,7 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         restart=spec.get("restart", 0),
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
+        more=further_nics(document, place),
     )
 
 
@@ -381,7 +393,7 @@ def nic(document: Document, place: Place, staff: Staff) -> Nic:
         gateways.append(location.spec.get("ipv4", {}).get("gateway", HOST_GATEWAY4))
     return Nic(
         host_side=place.nic,
-        switch=document.spec.get("switch") or host.spec["switches"][0]["name"],
+        switch=switch_of(document, staff, place)["name"],
         mac=place.mac,
         addresses=place.seen_from(place.host),
         gateways=tuple(gateways),

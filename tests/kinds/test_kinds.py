@@ -102,6 +102,8 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     announced = f", announced on {nic.announce}" if nic.announce else ""
     yield f"{jail.id} is {jail.blueprint} from {source(jail.application)}{release}"
     yield f"{jail.id} on {nic.switch} as {nic.host_side} {nic.mac} {' '.join(nic.addresses)}{announced}"
+    for more in jail.more:
+        yield f"{jail.id} also on {more.switch} as {more.host_side} {more.mac} {' '.join(more.addresses)}"
     yield f"{jail.id} goes out by {' '.join(nic.gateways)}"
     yield f"{jail.id} runs {' '.join(jail.command)} as {'root' if jail.root else 'app'}, restart {jail.restart}"
     yield f"{jail.id} may use {memory}, {jail.limits.processes or 'unlimited'} processes, {cpu}"

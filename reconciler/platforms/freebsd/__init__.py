@@ -65,6 +65,7 @@ def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], stora
     for each in jails:
         yield from jail.resources(each, storage, ends[each.id])
         yield network.port(each, routed[each.nic.switch])
+        yield from (network.plug(each, nic) for nic in each.more)
     yield from (network.cable(link) for link in sorted(links, key=lambda link: link.id))
     for each in jails:
         yield machine(each, storage, ends[each.id])

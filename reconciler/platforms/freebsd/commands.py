@@ -89,6 +89,7 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "switch/1": make_network,
     "port/1": make_network,
+    "plug/1": make_network,
     "cable/1": make_network,
     "module/1": make_module,
     "devices/1": make_devices,
@@ -137,6 +138,15 @@ def remove_port(before: Owned) -> Iterator[Step]:
     yield Delete(f"{NETWORK}/20-{jail_name(name_of(before))}")
 
 
+def unplug_further(before: Owned) -> Iterator[Step]:
+    yield host("leave", "", before.undo.partition("\x1f")[0])
+
+
+def remove_plug(before: Owned) -> Iterator[Step]:
+    yield from unplug_further(before)
+    yield Delete(before.undo.rpartition("\x1f")[2])
+
+
 def cut(before: Owned) -> Iterator[Step]:
     yield host("no_cable", *before.undo.split("\x1f")[:4])
 
@@ -149,6 +159,7 @@ def remove_cable(before: Owned) -> Iterator[Step]:
 CUT: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "switch/1": lambda before: iter(()),
     "port/1": unplug,
+    "plug/1": unplug_further,
     "cable/1": cut,
 }
 """What goes before something else takes its place."""
@@ -191,6 +202,7 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "devices/1": remove_devices,
     "switch/1": remove_switch,
     "port/1": remove_port,
+    "plug/1": remove_plug,
     "cable/1": remove_cable,
     "sysctl/1": remove_sysctl,
     "ruleset/1": remove_ruleset,

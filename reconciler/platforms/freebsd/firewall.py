@@ -78,7 +78,7 @@ class Policy:
 
 def ruleset(spec: HostSpec) -> bytes:
     switches = sorted((part for part in spec.parts if isinstance(part, Switch)), key=lambda switch: switch.name)
-    jails = sorted(spec.jails, key=lambda jail: jail.id)
+    jails = [each for jail in sorted(spec.jails, key=lambda jail: jail.id) for each in jail.stations]
     gates = {
         switch.name: [jail for jail in jails if jail.nic.switch == switch.name] for switch in switches if switch.routed
     }

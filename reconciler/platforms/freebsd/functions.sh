@@ -49,7 +49,7 @@ expire() {
 # before JAIL: what must stand when it starts (exec.prestart)
 before() {
     local file
-    for file in "$ETC/network/20-$1" $(grep -l " $1 " "$ETC"/network/30-* 2>/dev/null); do
+    for file in "$ETC/network/20-$1" $(grep -l " $1 " "$ETC"/network/25-* "$ETC"/network/30-* 2>/dev/null); do
         [ ! -e "$file" ] || . "$file"
     done
 }

@@ -213,7 +213,7 @@ def fstab(table: Iterable[tuple[str, str, str, str]]) -> bytes:
 def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
     """All that jail(8) needs, in one file: `jail -f FILE -c NAME` by hand does what the reconciler does."""
     name = jail_name(jail.id)
-    nics = [inside(jail.nic.host_side), *sorted(end.nic for end in ends)]
+    nics = [inside(nic.host_side) for nic in (jail.nic, *jail.more)] + sorted(end.nic for end in ends)
     run = "/bin/sh /etc/reconciler/run"
     lines = [
         ("path", f"{jail_home(storage, jail.id)}/live"),

@@ -8,12 +8,12 @@ the two cannot disagree. Must not know jail.conf, pf, or files of jails.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from reconciler.model import File, Jail, Link, LinkEnd, Resource, Switch
+from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch
 from reconciler.platforms.files import NETWORK, digest, file_state
 from reconciler.platforms.freebsd.paths import hardware, inside, jail_name
 from reconciler.platforms.steps import quote
@@ -73,6 +73,30 @@ def port(jail: Jail, routed: bool) -> Resource:
     )
 
 
+def plug(jail: Jail, nic: Nic) -> Resource:
+    """A further interface: on a segment, without a way out. Stands after the jail's port."""
+    name, inner = jail_name(jail.id), inside(nic.host_side)
+    body = line("plug", name, nic.host_side, hardware(nic.host_side), inner, nic.mac, nic.switch)
+    file = File(f"{NETWORK}/25-{digest(f'{jail.id} {nic.host_side}'.encode())[:16]}", body.encode())
+    state = {
+        "switch": nic.switch,
+        "private": "yes",
+        "up": "yes",
+        "mac": nic.mac,
+        "addresses": words(nic.addresses),
+    }
+    return Resource(
+        f"plug/1 {jail.id}.{nic.host_side}",
+        jail.id,
+        {**file_state(file), **state},
+        (file,),
+        f"network interface {nic.host_side} of {jail.id}",
+        claims=frozenset({nic.host_side, nic.mac, *nic.addresses}),
+        undo="\x1f".join((nic.host_side, name, file.path)),
+        disrupts=dict.fromkeys(("addresses", "mac", "switch"), f"connections of jail {jail.id} break"),
+    )
+
+
 def cable(link: Link) -> Resource:
     """Belongs to the jail that declares it; stands after both jails' ports."""
     first, second = link.ends
@@ -94,7 +118,7 @@ def cable(link: Link) -> Resource:
 def script(jail: Jail, ends: Iterable[LinkEnd]) -> bytes:
     """/etc/network of a jail: its own lo0, its port, its ends of cables, its ways out."""
     inner = inside(jail.nic.host_side)
-    lines = [line("plugged", inner, jail.nic.mac, *jail.nic.addresses)]
+    lines = [line("plugged", inside(nic.host_side), nic.mac, *nic.addresses) for nic in (jail.nic, *jail.more)]
     lines += [line("plugged", end.nic, end.mac, *end.addresses) for end in sorted(ends, key=lambda end: end.nic)]
     lines += [line("default", gateway, inner) for gateway in jail.nic.gateways]
     head = "#!/bin/sh\n# Written by the reconciler; changes are overwritten.\nset -e\n"
@@ -208,8 +232,7 @@ def shown(interface: Interface) -> list[str]:
 
 def observed(resource: Resource, seen: Seen) -> dict[str, str]:
     """The runtime attributes of a resource of this module; empty when it is not there at all."""
-    observers = {"switch/1": observed_switch, "port/1": observed_port, "cable/1": observed_cable}
-    return dict(observers[resource.type](resource, seen))
+    return dict(OBSERVERS[resource.type](resource, seen))
 
 
 def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
@@ -252,15 +275,31 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
         yield "switch", "somebody else's interface"
     if link is None or inner is None:
         return
-    bridge = next((other for other in seen.links.values() if nic in other.members), None)
     wanted = resource.state.get("host routes", "").split()
-    yield "switch", bridge.name if bridge else "none"
-    yield "private", yes(bridge and "PRIVATE" in bridge.members[nic])
+    yield from plugged(nic, inner, seen)
     yield "up", yes(link.up and inner.up and lo and lo.up)
-    yield "mac", inner.mac
-    yield "addresses", words(shown(inner))
     yield "routes", words(seen.room_routes(name))
     yield "host routes", words(seen.routed_to(resource.state["switch"]) & set(wanted))
+
+
+def observed_plug(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    nic, name, _ = resource.undo.split("\x1f")
+    link, inner = seen.links.get(nic), seen.room(name).get(inside(nic))
+    if link is not None and not link.ours:
+        yield "switch", "somebody else's interface"
+    if link is None or inner is None:
+        return
+    yield from plugged(nic, inner, seen)
+    yield "up", yes(link.up and inner.up)
+
+
+def plugged(nic: str, inner: Interface, seen: Seen) -> Iterator[tuple[str, str]]:
+    """What ports and plugs have in common."""
+    bridge = next((other for other in seen.links.values() if nic in other.members), None)
+    yield "switch", bridge.name if bridge else "none"
+    yield "private", yes(bridge and "PRIVATE" in bridge.members[nic])
+    yield "mac", inner.mac
+    yield "addresses", words(shown(inner))
 
 
 def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
@@ -270,6 +309,14 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
         end = seen.room(name).get(nic)
         if end is not None:
             yield f"{jail} {nic}", end_state(end.mac, shown(end)) + ("" if end.up else ", down")
+
+
+OBSERVERS: Mapping[str, Callable[[Resource, Seen], Iterator[tuple[str, str]]]] = {
+    "switch/1": observed_switch,
+    "port/1": observed_port,
+    "plug/1": observed_plug,
+    "cable/1": observed_cable,
+}
 
 
 def yes(value: object) -> str:

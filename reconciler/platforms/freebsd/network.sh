@@ -155,10 +155,18 @@ back() {
     for nic in "$@"; do ! has "$home" "$nic" || ifconfig "$nic" -vnet "$home"; done
 }
 
-# port JAIL NIC MAC INSIDE MAC SWITCH routed|bridged "ADDRESSES": the jail's end is inside it as soon as it runs
+# port JAIL NIC MAC INSIDE MAC SWITCH routed|bridged "ADDRESSES"
 port() {
-    local jail nic inner bridge mode wanted address
-    jail=$1 nic=$2 inner=$4 bridge=$6 mode=$7 wanted=$8
+    local bridge mode wanted address
+    bridge=$6 mode=$7 wanted=$8
+    plug "$1" "$2" "$3" "$4" "$5" "$6" || return
+    [ "$mode" = bridged ] || for address in $wanted; do route_to "${address%/*}" "$bridge"; done
+}
+
+# plug JAIL NIC MAC INSIDE MAC SWITCH: the jail's end is inside it as soon as it runs
+plug() {
+    local jail nic inner bridge
+    jail=$1 nic=$2 inner=$4 bridge=$6
     pair "$nic" "$3" "$inner" "$5" "$jail" || return
     # the host itself neither speaks nor listens on a port: the bridge does
     ifconfig "$nic" inet6 ifdisabled -auto_linklocal
@@ -167,7 +175,6 @@ port() {
     # jails do not see each other on the switch
     ifconfig "$bridge" private "$nic"
     enter "$jail" "$inner"
-    [ "$mode" = bridged ] || for address in $wanted; do route_to "${address%/*}" "$bridge"; done
 }
 
 # enter JAIL NIC...: into a jail that runs; one that does not takes them when it starts

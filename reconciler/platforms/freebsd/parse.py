@@ -178,6 +178,7 @@ def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
 RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]] = {
     "switch/1": observed_network,
     "port/1": observed_network,
+    "plug/1": observed_network,
     "cable/1": observed_network,
     "module/1": observed_module,
     "devices/1": observed_devices,

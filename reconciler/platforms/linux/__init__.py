@@ -52,6 +52,7 @@ def jail_grounds(jails: list[Jail], links: list[Link], routed: dict[str, bool], 
     for jail in jails:
         yield from machine.resources(jail, storage)
         yield network.port(jail, routed[jail.nic.switch])
+        yield from (network.plug(jail, nic) for nic in jail.more)
     for link in sorted(links, key=lambda link: link.id):
         yield network.cable(link)
 

@@ -81,6 +81,7 @@ MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "uplink/1": make_network,
     "switch/1": make_network,
     "port/1": make_network,
+    "plug/1": make_network,
     "cable/1": make_network,
     "sysctl/1": make_sysctl,
     "ruleset/1": make_ruleset,
@@ -117,6 +118,12 @@ def remove_port(before: Owned) -> Iterator[Step]:
     yield Call("network", ("leave", addresses, bridge, announce))
     yield Call("network", ("no_port", name_of(before), nic))
     yield Delete(f"{NETWORK}/20-{name_of(before)}")
+
+
+def remove_plug(before: Owned) -> Iterator[Step]:
+    nic, _, path = before.undo.split("\x1f")
+    yield Call("network", ("no_switch", nic))
+    yield Delete(path)
 
 
 def cut(before: Owned) -> Iterator[Step]:
@@ -164,6 +171,7 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "uplink/1": remove_uplink,
     "switch/1": remove_switch,
     "port/1": remove_port,
+    "plug/1": remove_plug,
     "cable/1": remove_cable,
     "sysctl/1": remove_sysctl,
     "ruleset/1": remove_ruleset,

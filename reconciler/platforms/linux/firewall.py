@@ -66,7 +66,7 @@ def ruleset(spec: HostSpec) -> bytes:
     switches = [part for part in spec.parts if isinstance(part, Switch)]
     rules = [part for part in spec.parts if isinstance(part, Rule)]
     walls = {part.direction for part in spec.parts if isinstance(part, Wall)}
-    jails = sorted(spec.jails, key=lambda jail: jail.id)
+    jails = [each for jail in sorted(spec.jails, key=lambda jail: jail.id) for each in jail.stations]
     lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(jails)]
     return ("\n".join(lines) + "\n").encode()
 
@@ -113,7 +113,7 @@ def inet_table(
     yield "    drop"
     yield "  }"
     uncounted = [prefix for part in outsides(spec) for prefix in part.uncounted]
-    for jail in jails:
+    for jail in {jail.id: jail for jail in jails}.values():
         yield from jail_chains(jail, by_subject, uncounted)
     yield "}"
 
@@ -273,6 +273,11 @@ def chain(direction: str, jail: Jail) -> str:
     return f"{direction}_{jail.id.replace('-', '_')}_{digest(jail.id.encode())[:6]}"
 
 
+def port(jail: Jail) -> str:
+    """The chain of one of its interfaces."""
+    return f"{chain('port', jail)}_{digest(jail.nic.host_side.encode())[:6]}"
+
+
 def rule_lines(rule: Rule, field: str, verdict: str, uncounted: Sequence[str] = ()) -> Iterator[str]:
     ports = f" dport {{ {', '.join(map(str, rule.ports))} }}" if rule.ports else ""
     match = f"{rule.protocol}{ports}" if ports else f"meta l4proto {rule.protocol}"
@@ -313,7 +318,7 @@ def bridge_table(jails: list[Jail]) -> Iterator[str]:
     yield "  chain prerouting {"
     yield "    type filter hook prerouting priority -300; policy accept;"
     if jails:
-        targets = ", ".join(f'"{jail.nic.host_side}" : goto {chain("port", jail)}' for jail in jails)
+        targets = ", ".join(f'"{jail.nic.host_side}" : goto {port(jail)}' for jail in jails)
         yield f"    iifname vmap {{ {targets} }}"
     yield "  }"
     if jails:
@@ -334,7 +339,7 @@ def port_chain(jail: Jail) -> Iterator[str]:
     own = [address for address in addresses(jail) if ":" in address] + [link_local(mac)]
     four = ", ".join(address for address in addresses(jail) if ":" not in address)
     six = ", ".join(own)
-    yield f"  chain {chain('port', jail)} {{"
+    yield f"  chain {port(jail)} {{"
     yield f"    ether saddr != {mac} drop"
     if four:
         says = f"arp operation {{ request, reply }} arp saddr ether {mac} arp saddr ip {{ {four} }}"

@@ -8,12 +8,12 @@ the two cannot disagree. Must not know units, firewalls or files of jails.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from reconciler.model import File, Jail, Link, LinkEnd, Resource, Switch
+from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch
 from reconciler.platforms.files import NETWORK, digest, file_state
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import quote
@@ -117,6 +117,29 @@ def port(jail: Jail, routed: bool) -> Resource:
     )
 
 
+def plug(jail: Jail, nic: Nic) -> Resource:
+    """A further interface: on a segment, without a way out. Stands after the jail's port."""
+    body = line("plug", jail.id, nic.host_side, nic.host_side, nic.switch, nic.mac, " ".join(nic.addresses))
+    file = File(f"{NETWORK}/25-{digest(f'{jail.id} {nic.host_side}'.encode())[:16]}", body)
+    state = {
+        "switch": nic.switch,
+        "isolated": "yes",
+        "up": "yes",
+        "mac": nic.mac,
+        "addresses": words(nic.addresses),
+    }
+    return Resource(
+        f"plug/1 {jail.id}.{nic.host_side}",
+        jail.id,
+        {**file_state(file), **state},
+        (file,),
+        f"network interface {nic.host_side} of {jail.id}",
+        claims=frozenset({nic.host_side, nic.mac, *nic.addresses}),
+        undo="\x1f".join((nic.host_side, jail.id, file.path)),
+        disrupts=dict.fromkeys(("addresses", "mac", "switch"), f"connections of jail {jail.id} break"),
+    )
+
+
 def cable(link: Link) -> Resource:
     """Belongs to the jail that declares it; stands after both jails' ports."""
     ends = [(end.jail, end.nic, end.mac, " ".join(end.addresses)) for end in link.ends]
@@ -213,9 +236,7 @@ def derived(address: str) -> bool:
 
 def observed(resource: Resource, seen: Seen) -> dict[str, str]:
     """The runtime attributes of a resource of this module; empty when it is not there at all."""
-    observers = {"uplink/1": observed_uplink, "switch/1": observed_switch, "port/1": observed_port}
-    observe = observers.get(resource.type, observed_cable)
-    return dict(observe(resource, seen))
+    return dict(OBSERVERS[resource.type](resource, seen))
 
 
 def observed_uplink(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
@@ -266,16 +287,30 @@ def observed_port(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     if link is None or inside is None:
         return
     wanted = set(resource.state["addresses"].split())
+    yield from plugged(link, inside)
+    yield "up", yes(is_up(link) and is_up(inside) and is_up(room.get("lo", {})))
+    yield "routes", words(seen.room_routes(resource.name))
+    yield "host routes", words(seen.routes.get(bridge, set()) & wanted)
+    yield "announced", words(seen.announced.get(announce, set()) & {a.partition("/")[0] for a in wanted})
+
+
+def observed_plug(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    nic, jail, _ = resource.undo.split("\x1f")
+    link, inside = seen.links.get(nic), seen.room(jail).get(nic)
+    if link is None or inside is None:
+        return
+    yield from plugged(link, inside)
+    yield "up", yes(is_up(link) and is_up(inside))
+
+
+def plugged(link: Mapping[str, Any], inside: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What ports and plugs have in common."""
     yield "switch", link.get("master", "none")
     flags = link.get("linkinfo", {}).get("info_slave_data", {})
     alone = flags.get("isolated") and not flags.get("learning") and not flags.get("flood")
     yield "isolated", yes(bool(alone))
-    yield "up", yes(is_up(link) and is_up(inside) and is_up(room.get("lo", {})))
     yield "mac", inside["address"]
     yield "addresses", words(shown(inside))
-    yield "routes", words(seen.room_routes(resource.name))
-    yield "host routes", words(seen.routes.get(bridge, set()) & wanted)
-    yield "announced", words(seen.announced.get(announce, set()) & {a.partition("/")[0] for a in wanted})
 
 
 def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
@@ -284,6 +319,15 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
         end = seen.room(jail).get(nic)
         if end is not None:
             yield f"{jail} {nic}", end_state(end["address"], shown(end)) + ("" if is_up(end) else ", down")
+
+
+OBSERVERS: Mapping[str, Callable[[Resource, Seen], Iterator[tuple[str, str]]]] = {
+    "uplink/1": observed_uplink,
+    "switch/1": observed_switch,
+    "port/1": observed_port,
+    "plug/1": observed_plug,
+    "cable/1": observed_cable,
+}
 
 
 def is_up(link: Mapping[str, Any]) -> bool:

@@ -85,13 +85,28 @@ to_be_had() {
 
 # port JAIL NIC SWITCH MAC routed|bridged UPLINK|- "ADDRESSES" "GATEWAYS" "ANNOUNCED"
 port() {
-    jail=$1 nic=$2 bridge=$3 mac=$4 mode=$5 announce=$6 addresses=$7 gateways=$8 announced=$9
+    plug "$1" eth0 "$2" "$3" "$4" "$7"
+    mode=$5 announce=$6 gateways=$8 announced=$9
+    for family in -6 -4; do
+        ip -n "$jail" $family route flush proto boot
+        ip -n "$jail" $family route flush proto static
+    done
+    for gateway in $gateways; do
+        case $gateway in *:*) family=-6 ;; *) family=-4 ;; esac
+        ip -n "$jail" $family route replace default via "$gateway" dev eth0 onlink
+    done
+    [ "$mode" = bridged ] || reachable
+}
+
+# plug JAIL INNER NIC SWITCH MAC "ADDRESSES": an interface of a jail, called INNER there
+plug() {
+    jail=$1 inner=$2 nic=$3 bridge=$4 mac=$5 addresses=$6
     room "$jail"
-    if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show eth0 >/dev/null 2>&1; then
+    if [ ! -e "/sys/class/net/$nic" ] || ! ip -n "$jail" link show "$inner" >/dev/null 2>&1; then
         to_be_had "$nic"
         no_switch "$nic"
-        ip -n "$jail" link del eth0 2>/dev/null || :
-        ip link add "$nic" group "$GROUP" type veth peer name eth0 netns "$jail" address "$mac"
+        ip -n "$jail" link del "$inner" 2>/dev/null || :
+        ip link add "$nic" group "$GROUP" type veth peer name "$inner" netns "$jail" address "$mac"
     fi
     # the host itself neither speaks nor listens on a port: the bridge does
     echo 1 >"/proc/sys/net/ipv6/conf/$nic/disable_ipv6"
@@ -102,18 +117,9 @@ port() {
         [ "$have" = "$mac" ] || bridge fdb del "$have" dev "$nic" master
     done
     bridge fdb replace "$mac" dev "$nic" master static
-    ip -n "$jail" link set eth0 address "$mac" up
+    ip -n "$jail" link set "$inner" address "$mac" up
     in="-n $jail"
-    settle eth0 $addresses
-    for family in -6 -4; do
-        ip -n "$jail" $family route flush proto boot
-        ip -n "$jail" $family route flush proto static
-    done
-    for gateway in $gateways; do
-        case $gateway in *:*) family=-6 ;; *) family=-4 ;; esac
-        ip -n "$jail" $family route replace default via "$gateway" dev eth0 onlink
-    done
-    [ "$mode" = bridged ] || reachable
+    settle "$inner" $addresses
 }
 
 # reachable: the host's side of a routed port.

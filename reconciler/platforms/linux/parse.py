@@ -121,6 +121,7 @@ RUNTIME: Mapping[str, Callable[[Resource, LinuxLines], Iterator[tuple[str, str]]
     "uplink/1": observed_network,
     "switch/1": observed_network,
     "port/1": observed_network,
+    "plug/1": observed_network,
     "cable/1": observed_network,
     "sysctl/1": observed_sysctl,
     "ruleset/1": observed_ruleset,

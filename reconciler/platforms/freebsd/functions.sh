@@ -61,8 +61,8 @@ secure() { jail -m "name=$1" "securelevel=$2"; }
 up() {
     ! alive "$1" || return 0
     clear_away "$1" "$2" || return
-    # no descriptor of ours goes into a jail: 9 is the lock
-    jail -f "$ETC/jails/$1.conf" -c "$1" </dev/null 9>&- || {
+    # nothing of ours goes into a jail: 9 is the lock, and an apply ignores signals
+    (trap - HUP PIPE; exec jail -f "$ETC/jails/$1.conf" -c "$1" </dev/null 9>&-) || {
         tail -n 5 "/var/log/reconciler/$1.log" 2>/dev/null
         return 1
     }

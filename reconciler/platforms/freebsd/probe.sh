@@ -81,7 +81,7 @@ rooms() {
 jails() {
     jls -d -n all 2>/dev/null | sed 's/^/jail	/'
     jls jid name 2>/dev/null | while read -r jid name; do
-        ps -axww -J "$jid" -o command= | sed "s/^/process	$name	/"
+        ps -ww -J "$jid" -o command= | sed "s/^/process	$name	/"
     done
     mount -p | awk '{ print "mount\t" $1 "\t" $2 "\t" $3 "\t" $4 }'
     rctl 2>/dev/null | sed -n 's/^jail:/limit	jail:/p'

@@ -244,8 +244,8 @@ def device(state):
 def put(state, rules, anchor):
     """One transaction, tables included; a table that is defined without addresses keeps its own.
 
-    Tables of the rules before stay until these are freed (pf_ioctl.c, pf_unlink_rule and pf_free_rule): here, until they
-    were listed once.
+    Tables of the rules before stay until these are freed (pf_ioctl.c, pf_unlink_rule and pf_free_rule): here, until
+    they were listed once.
     """
     pf = state["pf"]
     if anchor:

@@ -68,6 +68,13 @@ def test_what_an_administrator_changes_does(old: str, new: str) -> None:
     assert interfaces(first) != interfaces(first.replace(old, new))
 
 
+def test_an_end_of_an_epair_that_was_in_a_jail_before_looks_as_a_new_one_does() -> None:
+    """if_vmove gives a group back on the way in, and not on the way home."""
+    first = recorded("ifconfig.inside")
+    assert "\tgroups: epair\n" in first
+    assert interfaces(first) == interfaces(first.replace("\tgroups: epair\n", ""))
+
+
 def test_routes_are_told_without_numbers_of_links() -> None:
     told = routes(recorded("netstat"))
     assert told.splitlines() == [

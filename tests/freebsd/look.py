@@ -35,8 +35,8 @@ find -x /etc/reconciler /usr/local/etc/rc.d -exec stat -f '%N %Sp %Su:%Sg %Y' {}
 """
 
 HAND_MADE = ("groups: bridge", "groups: epair", "media: Ethernet 10Gbase-T (")
-"""Of interfaces that have a MAC of the kernel's choice, and link-local addresses made of it. An end of an epair that was
-in a jail before is in no group any more; its medium still tells."""
+"""Of interfaces that have a MAC of the kernel's choice, and link-local addresses made of it. An end of an epair that
+was in a jail before is in no group any more; its medium still tells."""
 DROPPED = ("options=", "media:", "groups: epair", "id ", "maxage ", "root id ", "ifmaxaddr ")
 
 

@@ -24,6 +24,9 @@ from reconciler.model import Ssh
 
 CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
 """Seconds after which an attempt is given up."""
+KEEPALIVE = 15
+"""Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
+by the answer that it drops."""
 MOST = 256 << 20
 """Bytes of output beyond which a host is not believed."""
 
@@ -174,6 +177,7 @@ def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
         )
         pin(connection.client, ssh)
         connection.open()
+        connection.transport.set_keepalive(KEEPALIVE)
         return connection
     except paramiko.BadHostKeyException as error:
         got = f"{error.key.get_name()} {error.key.get_base64()}"

@@ -29,12 +29,15 @@ firewall() {
     printf '%s %s\n' "$(sha256 -q "$1")" "$(dump | sha256 -q)" >"$STATE/firewall.stamp"
 }
 
-# dump: all that the kernel holds of our rules; what is in their tables does not show in them
+# dump: all that the kernel holds of our rules; what is in their tables does not show in them. Tables are asked for by the
+# rules' names: those of the rules before stay until no state has these (pf_ioctl.c, pf_unlink_rule), and are not in force.
 dump() {
     local table
     {
         pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl -t "$table" -T show
+            done
     } 2>/dev/null
 }
 

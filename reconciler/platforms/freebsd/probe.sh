@@ -27,7 +27,9 @@ looks() {
 dump() {
     {
         pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl -t "$table" -T show
+            done
     } 2>/dev/null
 }
 

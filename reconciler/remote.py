@@ -22,8 +22,8 @@ from paramiko.hostkeys import HostKeyEntry
 
 from reconciler.model import Ssh
 
-CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
-"""Seconds after which an attempt is given up."""
+CONNECT, GREET, PROBE, APPLY, SEND = 15.0, 45.0, 120.0, 900.0, 900.0
+"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys."""
 KEEPALIVE = 15
 """Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
 by the answer that it drops."""
@@ -171,8 +171,8 @@ def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
                 "key_filename": str(credentials.key),
                 "look_for_keys": False,
                 "allow_agent": False,
-                "banner_timeout": CONNECT,
-                "auth_timeout": CONNECT,
+                "banner_timeout": GREET,
+                "auth_timeout": GREET,
             },
         )
         pin(connection.client, ssh)

@@ -86,7 +86,9 @@ def test_a_customer_who_wants_what_is_the_hosts_is_told_alone() -> None:
 
 
 def test_who_has_another_problem_takes_nothing_from_anybody() -> None:
-    found = resolve(folders({WWW: jail("www", "nic: web_a"), THEIRS: jail("www", "nic: web_a", "switch: none")}).values())
+    found = resolve(
+        folders({WWW: jail("www", "nic: web_a"), THEIRS: jail("www", "nic: web_a", "switch: none")}).values()
+    )
     assert told(found) == {"uirig": {THEIRS}}
 
 

@@ -48,7 +48,9 @@ def switch(part: Switch) -> Resource:
 def port(jail: Jail, routed: bool) -> Resource:
     nic, name, inner = jail.nic, jail_name(jail.id), inside(jail.nic.host_side)
     addresses, mode = " ".join(nic.addresses), "routed" if routed else "bridged"
-    body = line("port", name, nic.host_side, hardware(nic.host_side), inner, nic.mac, nic.switch, mode, addresses)
+    # the switch's own MAC: a bridge takes what is for one of its members in that member's name, past the switch and
+    # its rules, but looks for its own first (if_bridge.c, GRAB_OUR_PACKETS)
+    body = line("port", name, nic.host_side, hardware(nic.switch), inner, nic.mac, nic.switch, mode, addresses)
     file = File(f"{NETWORK}/20-{name}", body.encode())
     state = {
         "switch": nic.switch,

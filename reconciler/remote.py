@@ -22,8 +22,11 @@ from paramiko.hostkeys import HostKeyEntry
 
 from reconciler.model import Ssh
 
-CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
-"""Seconds after which an attempt is given up."""
+CONNECT, GREET, PROBE, APPLY, SEND = 15.0, 45.0, 120.0, 900.0, 900.0
+"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys."""
+KEEPALIVE = 15
+"""Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
+by the answer that it drops."""
 MOST = 256 << 20
 """Bytes of output beyond which a host is not believed."""
 
@@ -168,12 +171,13 @@ def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
                 "key_filename": str(credentials.key),
                 "look_for_keys": False,
                 "allow_agent": False,
-                "banner_timeout": CONNECT,
-                "auth_timeout": CONNECT,
+                "banner_timeout": GREET,
+                "auth_timeout": GREET,
             },
         )
         pin(connection.client, ssh)
         connection.open()
+        connection.transport.set_keepalive(KEEPALIVE)
         return connection
     except paramiko.BadHostKeyException as error:
         got = f"{error.key.get_name()} {error.key.get_base64()}"

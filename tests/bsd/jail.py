@@ -356,7 +356,13 @@ def new_jail(state, work):
     return jail
 
 
+SYSTEM_V = {"allow.sysvipc": "inherit", "allow.nosysvipc": "disable"}
+
+
 def apply(jail, parameters):
+    """`allow.sysvipc` says what of System V is not said by itself (sysv_shm.c)."""
+    said = [what for key, what in SYSTEM_V.items() if key in parameters]
+    jail["parameters"] |= {name: said[0] for name in ("sysvmsg", "sysvsem", "sysvshm") if said}
     for key, values in parameters.items():
         name = positive(key)
         if name.startswith("allow."):

@@ -242,7 +242,11 @@ def device(state):
 
 
 def put(state, rules, anchor):
-    """One transaction, tables included; a table that is defined without addresses keeps its own."""
+    """One transaction, tables included; a table that is defined without addresses keeps its own.
+
+    Tables of the rules before stay until these are freed (pf_ioctl.c, pf_unlink_rule and pf_free_rule): here, until
+    they were listed once.
+    """
     pf = state["pf"]
     if anchor:
         pf["anchors"][anchor] = {"rules": rules.rules, "nat": rules.nat}
@@ -251,12 +255,18 @@ def put(state, rules, anchor):
     kept = (
         {} if anchor else {n: t for n, t in pf["tables"].items() if "persist" in t["flags"] and n not in rules.tables}
     )
-    kept = dict(pf["tables"]) if anchor else kept
+    leaving = {} if anchor else left_behind(pf, {*rules.tables, *kept})
+    kept = dict(pf["tables"]) if anchor else kept | leaving
     for name, table in rules.tables.items():
         old = pf["tables"].get(name, {"addresses": []})["addresses"]
         given = old if table["addresses"] is None else table["addresses"]
         kept[name] = {"flags": table["flags"], "addresses": in_order(given)}
     pf["tables"] = kept
+
+
+def left_behind(pf, staying):
+    """The tables without `persist`, when the rules that name them go: marked, and still there."""
+    return {n: t | {"leaving": True} for n, t in pf["tables"].items() if n not in staying}
 
 
 def in_order(addresses):
@@ -338,6 +348,7 @@ def show_anchors(state, options):
 def show_tables(state, options):
     for name in sorted(state["pf"]["tables"]):
         print(name)
+    state["pf"]["tables"] = {n: t for n, t in state["pf"]["tables"].items() if not t.get("leaving")}
 
 
 def show_interfaces(state, options):
@@ -516,6 +527,7 @@ def flush(state, what, options):
         return said(options, "rules cleared\nnat cleared" if what == "all" else f"{what} cleared")
     if what in ("all", "rules"):
         pf["rules"] = []
+        pf["tables"] |= left_behind(pf, {n for n, t in pf["tables"].items() if "persist" in t["flags"]})
         lines.append("rules cleared")
     if what in ("all", "nat"):
         pf["nat"] = []

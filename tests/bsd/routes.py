@@ -351,6 +351,7 @@ def netstat(words):
 
 def ndp(words):
     """Entries that were set, and of each address of an interface its own."""
+    words = [word for word in words if word != "-n"]
     if words[:1] == ["-s"]:
         with changing() as state:
             vnet = vnet_of(state, here())

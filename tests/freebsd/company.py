@@ -230,7 +230,8 @@ def documents(host: Host, archives: Path, digest: str) -> dict[str, dict[str, An
     # one jail of two may restart, both at once are held until somebody has read the plan
     guard = {"percent": 50, "minimum": 2}
     switch = {"name": SWITCH, "addresses": [f"{GATEWAY}/64"]}
-    ssh = {"address": host.target.literal, "port": host.target.port, "hostKey": host.host_key}
+    address, port = host.way
+    ssh = {"address": address, "port": port, "hostKey": host.host_key}
     return {
         "platform.yaml": document("Platform", "platform", {"defaults": {"limits": LIMITS}, "guard": guard}),
         "locations/rack.yaml": document(

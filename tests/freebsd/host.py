@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from .look import LOOK, sections
+from .relay import Relay
 
 SSH, KEY = "RECONCILER_FREEBSD_SSH", "RECONCILER_FREEBSD_KEY"
 SLOW = 300.0
@@ -59,13 +60,11 @@ class Target:
 
     @property
     def literal(self) -> str:
-        """An IPv6 address, which is what a Host document takes; an IPv4 one as RFC 4291 (2.5.5.2) maps it."""
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        addresses = {family: place[0] for family, _, _, _, place in reversed(found)}
-        if socket.AF_INET6 in addresses:
-            return str(IPv6Address(addresses[socket.AF_INET6]))
-        number = socket.inet_aton(str(addresses[socket.AF_INET])).hex()
-        return f"::ffff:{int(number[:4], 16):x}:{int(number[4:], 16):x}"
+        """Its IPv6 address, which is what a Host document takes; "" where it is another one, or a name of any."""
+        try:
+            return str(IPv6Address(self.host))
+        except ValueError:
+            return ""
 
 
 def target(text: str) -> Target:
@@ -95,6 +94,13 @@ class Host:
     known_hosts: Path
     host_key: str = ""
     journal: deque[Done] = field(default_factory=lambda: deque(maxlen=12))
+
+    @cached_property
+    def way(self) -> tuple[str, int]:
+        """Where the reconciler reaches it."""
+        if self.target.literal:
+            return self.target.literal, self.target.port
+        return "::1", Relay((self.target.host, self.target.port)).port
 
     def learn(self) -> None:
         """Its key, once; from then on no other one is accepted, neither here nor by the reconciler."""

@@ -5,6 +5,7 @@ The recorded outputs are of a FreeBSD 13.2 host; `ifconfig.jail.txt` is the same
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_what_an_administrator_changes_does(old: str, new: str) -> None:
     first = recorded("ifconfig.jail")
     assert old in first
     assert interfaces(first) != interfaces(first.replace(old, new))
+
+
+def test_an_end_of_an_epair_that_was_in_a_jail_before_looks_as_a_new_one_does() -> None:
+    """if_vmove gives a group back on the way in, and not on the way home."""
+    first = recorded("ifconfig.inside")
+    assert "\tgroups: epair\n" in first
+    assert interfaces(first) == interfaces(first.replace("\tgroups: epair\n", ""))
 
 
 def test_routes_are_told_without_numbers_of_links() -> None:
@@ -161,9 +169,23 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         target(text)
 
 
-def test_the_document_of_a_host_has_an_ipv6_address_also_of_an_ipv4_host() -> None:
-    assert Target("192.0.2.1", 22).literal == "::ffff:c000:201"
+def test_the_document_of_a_host_has_its_ipv6_address() -> None:
+    assert Target("192.0.2.1", 22).literal == ""
     assert Target("2001:DB8::1", 22).literal == "2001:db8::1"
+
+
+def test_a_host_of_ipv4_alone_is_reached_by_ipv6() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sshd:
+        way = Host(Target("127.0.0.1", sshd.getsockname()[1]), Path("key"), Path("known_hosts")).way
+        with socket.create_connection(way, timeout=30) as visitor:
+            visitor.sendall(b"hello")
+            visitor.shutdown(socket.SHUT_WR)
+            server, _ = sshd.accept()
+            with server:
+                assert server.recv(100) + server.recv(100) == b"hello"
+                server.sendall(b"good day")
+            assert visitor.recv(100) == b"good day" and visitor.recv(100) == b""
+    assert way[0] == "::1"
 
 
 def test_a_script_runs_by_its_own_exit_status_with_nothing_on_its_standard_input(host_here: Host) -> None:
@@ -201,11 +223,11 @@ def test_every_change_by_hand_is_one_for_sh(case: object) -> None:
 # ── the repository ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def host_here(tmp_path: Path) -> Host:
-    """Nobody connects to it."""
+@pytest.fixture(params=["2001:db8::1", "127.0.0.1"])
+def host_here(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
+    """Nobody connects to it; the second is a machine whose sshd is forwarded."""
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIPBPphbyaw9AhyG46k7bD+mjI9upvztZCOkg4+MgYKH"
-    return Host(Target("2001:db8::1", 2222), tmp_path / "key", tmp_path / "known_hosts", key)
+    return Host(Target(request.param, 2222), tmp_path / "key", tmp_path / "known_hosts", key)
 
 
 def test_the_repository_has_no_problems_with_and_without_jails(host_here: Host, tmp_path: Path) -> None:

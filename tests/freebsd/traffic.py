@@ -60,7 +60,8 @@ ifconfig byhand0 inet 192.0.2.1/24
 side=$(ifconfig epair create)
 ifconfig $side name byhand1 >/dev/null
 ifconfig ${{side%a}}b name byhand2 >/dev/null
-jail -c name={HAND} path=/ host.hostname=byhand.example vnet vnet.interface=byhand2 persist
+jail -c name={HAND} path=/ host.hostname=byhand.example vnet vnet.interface=byhand2 persist \\
+    allow.raw_sockets
 ifconfig byhand1 inet6 -ifdisabled no_dad
 ifconfig byhand1 inet6 {VISITORS_ROUTER}/64
 ifconfig byhand1 up

@@ -29,12 +29,15 @@ firewall() {
     printf '%s %s\n' "$(sha256 -q "$1")" "$(dump | sha256 -q)" >"$STATE/firewall.stamp"
 }
 
-# dump: all that the kernel holds of our rules; what is in their tables does not show in them
+# dump: all that the kernel holds of our rules; what is in their tables does not show in them. Tables are asked for by the
+# rules' names: those of the rules before stay until no state has these (pf_ioctl.c, pf_unlink_rule), and are not in force.
 dump() {
     local table
     {
         pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl -t "$table" -T show
+            done
     } 2>/dev/null
 }
 
@@ -69,8 +72,8 @@ secure() { jail -m "name=$1" "securelevel=$2"; }
 up() {
     ! alive "$1" || return 0
     clear_away "$1" "$2" || return
-    # no descriptor of ours goes into a jail: 9 is the lock
-    jail -f "$ETC/jails/$1.conf" -c "$1" </dev/null 9>&- || {
+    # nothing of ours goes into a jail: 9 is the lock, and an apply ignores signals
+    (trap - HUP PIPE; exec jail -f "$ETC/jails/$1.conf" -c "$1" </dev/null 9>&-) || {
         tail -n 5 "/var/log/reconciler/$1.log" 2>/dev/null
         return 1
     }

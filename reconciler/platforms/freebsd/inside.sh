@@ -9,8 +9,8 @@ plugged() {
     shift
     ifconfig "$device" ether "$1"
     shift
-    # no_dad: addresses are unique by construction, and a service that binds at once must not find one tentative
-    ifconfig "$device" inet6 -ifdisabled auto_linklocal -accept_rtadv no_dad
+    # no_dad, before there is an address: they are unique by construction, and a service that binds at once must not find one tentative
+    ifconfig "$device" inet6 no_dad -ifdisabled auto_linklocal -accept_rtadv
     ifconfig "$device" up
     settle "$device" "$@"
 }

@@ -105,8 +105,9 @@ chmod 1777 /var/tmp
 {copy}{own}cd /
 # a port below 1024 belongs to whoever runs in the jail; at a higher securelevel that can no longer be set
 [ "$(sysctl -n {PORTS})" = 0 ] || sysctl {PORTS}=0 || echo "ports below 1024 stay root's"
-# a restart a second at most; what the command writes goes where jail(8) opened the log, outside
-exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -t {jail.id} {drop}{command}
+# a restart a second at most; what the command writes goes where jail(8) opened the log, outside: by -o, because
+# daemon(8) keeps back what it prints itself until some KiB have come together
+exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -o /dev/stdout -t {jail.id} {drop}{command}
 """.encode()
 
 
@@ -242,8 +243,9 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
 
 
 def changeable() -> tuple[str, ...]:
-    """The settings as words of `jail -m`."""
-    return tuple(setting(key, value) for key, value in SETTINGS.items())
+    """The settings as words of `jail -m`. With the lasting ones: `allow.nosysvipc` by itself takes System V's shared
+    memory away (sysv_shm.c)."""
+    return tuple(setting(key, value) for key, value in (SETTINGS | LASTING).items())
 
 
 def setting(key: str, value: str) -> str:

@@ -48,7 +48,9 @@ def switch(part: Switch) -> Resource:
 def port(jail: Jail, routed: bool) -> Resource:
     nic, name, inner = jail.nic, jail_name(jail.id), inside(jail.nic.host_side)
     addresses, mode = " ".join(nic.addresses), "routed" if routed else "bridged"
-    body = line("port", name, nic.host_side, hardware(nic.host_side), inner, nic.mac, nic.switch, mode, addresses)
+    # the switch's own MAC: a bridge takes what is for one of its members in that member's name, past the switch and
+    # its rules, but looks for its own first (if_bridge.c, GRAB_OUR_PACKETS)
+    body = line("port", name, nic.host_side, hardware(nic.switch), inner, nic.mac, nic.switch, mode, addresses)
     file = File(f"{NETWORK}/20-{name}", body.encode())
     state = {
         "switch": nic.switch,
@@ -76,7 +78,7 @@ def port(jail: Jail, routed: bool) -> Resource:
 def plug(jail: Jail, nic: Nic) -> Resource:
     """A further interface: on a segment, without a way out. Stands after the jail's port."""
     name, inner = jail_name(jail.id), inside(nic.host_side)
-    body = line("plug", name, nic.host_side, hardware(nic.host_side), inner, nic.mac, nic.switch)
+    body = line("plug", name, nic.host_side, hardware(nic.switch), inner, nic.mac, nic.switch)
     file = File(f"{NETWORK}/25-{digest(f'{jail.id} {nic.host_side}'.encode())[:16]}", body.encode())
     state = {
         "switch": nic.switch,

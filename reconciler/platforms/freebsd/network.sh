@@ -1,6 +1,6 @@
 # Makes the network what the files beside this one say, each a line that calls a function below; at boot for all of
 # them (up.sh), at an apply for one. Every function converges: it may be called on nothing, on half, on the finished
-# thing. A jail's ends are configured inside it, by its own /etc/network. Sources: ifconfig(8), bridge(4), epair(4).
+# thing. A jail's ends are configured inside it, by its own /etc/network. Sources: ifconfig(8), bridge(4), epair(4), ndp(8).
 # `local` is not POSIX's, but sh(1)'s here.
 
 # what we made says so: groups are lost when an interface comes back from a jail, the description is not
@@ -54,17 +54,22 @@ addresses() {
         }'
 }
 
-# route_to ADDRESS INTERFACE: the host's way to one address of a jail
+# route_to ADDRESS INTERFACE MAC: the host's way to one address of a jail
 route_to() {
     local family
     case $1 in *:*) family=-inet6 ;; *) family=-inet ;; esac
     case $(route -n get "$family" "$1" 2>/dev/null) in
         *"destination: $1
 "*"interface: $2
-"*) return 0 ;;
+"*) ;;
+        *)
+            route -q delete "$family" -host "$1" >/dev/null 2>&1 || :
+            route -q add "$family" -host "$1" -interface "$2" || return
+            ;;
     esac
-    route -q delete "$family" -host "$1" >/dev/null 2>&1 || :
-    route -q add "$family" -host "$1" -interface "$2"
+    # what lies in no prefix of the interface's is no neighbour to the kernel unless it knows it: it would neither ask
+    # for it nor hear it ask (nd6.c, ndp(8))
+    [ "$family" = -inet ] || ndp -s "$1" "$3"
 }
 
 # switch NAME routed|bridged UPLINK|- MAC [ADDRESS/LENGTH...]
@@ -76,7 +81,7 @@ switch() {
     # in one call, so that what a kill leaves behind still says whose it is
     there "$bridge" || rename "$(ifconfig bridge create description "$MARK")" "$bridge"
     ifconfig "$bridge" ether "$mac"
-    ifconfig "$bridge" inet6 -ifdisabled auto_linklocal -accept_rtadv no_dad
+    ifconfig "$bridge" inet6 no_dad -ifdisabled auto_linklocal -accept_rtadv
     ifconfig "$bridge" up
     # on a bridged segment the gateway's address is the router's
     [ "$mode" != routed ] || set -- "$@" 169.254.1.1/32
@@ -160,7 +165,7 @@ port() {
     local bridge mode wanted address
     bridge=$6 mode=$7 wanted=$8
     plug "$1" "$2" "$3" "$4" "$5" "$6" || return
-    [ "$mode" = bridged ] || for address in $wanted; do route_to "${address%/*}" "$bridge"; done
+    [ "$mode" = bridged ] || for address in $wanted; do route_to "${address%/*}" "$bridge" "$5"; done
 }
 
 # plug JAIL NIC MAC INSIDE MAC SWITCH: the jail's end is inside it as soon as it runs
@@ -192,6 +197,7 @@ leave() {
     local address family
     for address in $1; do
         case $address in *:*) family=-inet6 ;; *) family=-inet ;; esac
+        [ "$family" = -inet ] || ndp -n -d "${address%/*}" >/dev/null 2>&1 || :
         route -q delete "$family" -host "${address%/*}" >/dev/null 2>&1 || :
     done
     [ -z "$2" ] || ! ours "$2" || destroy "$2"

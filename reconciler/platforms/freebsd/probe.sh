@@ -27,7 +27,9 @@ looks() {
 dump() {
     {
         pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s Tables | grep '^t_'); do pfctl -t "$table" -T show; done
+            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl -t "$table" -T show
+            done
     } 2>/dev/null
 }
 
@@ -81,7 +83,7 @@ rooms() {
 jails() {
     jls -d -n all 2>/dev/null | sed 's/^/jail	/'
     jls jid name 2>/dev/null | while read -r jid name; do
-        ps -axww -J "$jid" -o command= | sed "s/^/process	$name	/"
+        ps -ww -J "$jid" -o command= | sed "s/^/process	$name	/"
     done
     mount -p | awk '{ print "mount\t" $1 "\t" $2 "\t" $3 "\t" $4 }'
     rctl 2>/dev/null | sed -n 's/^jail:/limit	jail:/p'

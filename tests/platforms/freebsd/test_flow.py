@@ -57,6 +57,12 @@ def test_a_jail_has_its_address_its_way_out_and_its_end_of_the_cable(settled: Vi
     assert "fe80::1%" in next(line for line in inside.splitlines() if line.startswith("default"))
 
 
+def test_the_host_knows_its_jails_which_lie_in_no_prefix_of_its_own(settled: Village) -> None:
+    inner = settled.type("jexec acme__www ifconfig | awk '$1 == \"ether\" { print $2; exit }'").strip()
+    known = settled.type("ndp -an").splitlines()
+    assert [line.split()[1] for line in known if line.startswith("2001:db8:ca00:1::d7b7:4047 ")] == [inner]
+
+
 def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(settled: Village) -> None:
     assert "daemon: acme--www[" in settled.type("ps -axww -J acme__www -o command")
 

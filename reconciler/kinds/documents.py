@@ -142,13 +142,14 @@ class Place:
     """Prefixes of its addresses on segments."""
 
     @property
-    def prefixes(self) -> tuple[str, ...]:
-        """The addresses that others may know, as firewall rules name them."""
-        return (f"{self.address}/128", *([f"{self.ipv4}/32"] if self.ipv4 else ()), *self.segments)
+    def own(self) -> tuple[str, ...]:
+        """Where it is at home, and has its way out."""
+        return (f"{self.address}/128", *(f"{four}/32" for four in (self.ipv4, self.private) if four))
 
     def seen_from(self, host: str) -> tuple[str, ...]:
-        """With the one that its own host alone knows."""
-        return (*self.prefixes, *([f"{self.private}/32"] if self.private and host == self.host else ()))
+        """All that others there may know, as firewall rules name them: a private one is known on its own host alone."""
+        known = self.own if host == self.host or not self.private else self.own[:-1]
+        return (*known, *self.segments)
 
 
 def jail_id(customer: str, jail: str) -> str:

@@ -395,7 +395,7 @@ def nic(document: Document, place: Place, staff: Staff) -> Nic:
         host_side=place.nic,
         switch=switch_of(document, staff, place)["name"],
         mac=place.mac,
-        addresses=place.seen_from(place.host),
+        addresses=place.own,
         gateways=tuple(gateways),
         announce=host.spec.get("uplink", "") if announces(location) else "",
         private=f"{place.private}/32" if place.private else "",

@@ -51,7 +51,7 @@ from .frames import (
     udp4,
     udp6,
 )
-from .town import APP, BSPY, BWEB, ELSEWHERE, ROOT, ROUTER4, SPY, WEB, Target, Town
+from .town import APP, BAPP, BSPY, BWEB, ELSEWHERE, ROOT, ROUTER4, SPY, WEB, Target, Town
 
 LLDP_MAC, STP_MAC, EAPOL_MAC = "01:80:c2:00:00:0e", "01:80:c2:00:00:00", "01:80:c2:00:00:03"
 
@@ -414,3 +414,39 @@ def test_a_port_that_was_opened_by_hand_is_closed_again(town: Town, setting: str
     town["a"].run(f"bridge link set dev {nic} {setting}")
     assert "isolated no" in town.words("a")
     town.converge("a")
+
+
+def shared_segment(town: Town) -> None:
+    """A cable from host to host, with a jail of each on it; the application may use its own from there."""
+    for host, uplink in (("a", "eth1"), ("b", "eth2")):
+        inner = {"name": "inner0", "uplink": uplink}
+        town.edit(f"hosts/{host}.yaml", lambda spec, inner=inner: spec["switches"].append(inner))
+    for jail, number, peer in (("app", 30, "bapp"), ("bapp", 31, "app")):
+        interface = {"switch": "inner0", "nic": f"{jail}_in", "address": f"192.168.56.{number}/24"}
+        town.edit(f"customers/red/jails/{jail}.yaml", interfaces=[interface], publish=[{"port": 80, "from": [peer]}])
+    town.converge("a", "b")
+
+
+def test_a_segment_joins_jails_of_two_hosts_by_their_rules_and_nobody_else(town: Town) -> None:
+    shared_segment(town)
+    near, far = Target("192.168.56.30", 80), Target("192.168.56.31", 80)
+    assert town.reaches(APP, [far, far._replace(port=81), far._replace(protocol="udp")], 3) == {far}
+    assert town.reaches(BAPP, [near, near._replace(port=81)], 3) == {near}
+    assert town.reaches(SPY, [near, far]) == town.reaches(BSPY, [near, far]) == set()
+    assert "app_in" in town.in_room(APP, "ip -br link")
+    # whoever stands on the segment with another address, or as a router, is nobody
+    town.in_room(APP, "ip addr del 192.168.56.30/24 dev app_in; ip addr add 192.168.56.99/24 dev app_in")
+    assert town.reaches(APP, [far]) == set()
+    assert "192.168.56.99/24" in town.words("a")
+    town.converge("a")
+    assert town.reaches(APP, [far], 3) == {far}
+
+
+def test_a_further_interface_goes_without_a_trace_and_its_jail_runs_on(town: Town) -> None:
+    shared_segment(town)
+    before = town.inside(APP, "cat /proc/1/stat | cut -d' ' -f22")
+    town.edit("customers/red/jails/app.yaml", interfaces=[])
+    town.converge("a")
+    assert "app_in" not in town["a"].run("ip -br link").stdout + town.in_room(APP, "ip -br link")
+    assert town.inside(APP, "cat /proc/1/stat | cut -d' ' -f22") == before
+    assert town.reaches(BAPP, [Target("192.168.56.30", 80)]) == set()

@@ -320,16 +320,19 @@ def whole_town(lab: Lab, keys: Path, tmp_path_factory: pytest.TempPathFactory) -
     lab.segment("tcam", router=[f"{ROUTER}/64"], onlink=[f"{CAM}:/48"])
     lab.segment("tlon", router=[f"{LON_ROUTER}/64"])
     lab.segment("tlan", onlink=[f"{LON}:/48"])
+    lab.segment("tinner")
     # people elsewhere, all of them at the router's place; IPv4 is for this one test alone
     ip(*(f"addr add {address}/128 dev lo" for address in (OFFICE, ELSEWHERE, RESOLVER)))
     Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
     ip(f"addr add {ROUTER4}/24 dev tcam", "route add 198.51.100.0/24 dev tcam")
     cam = (f"default via {ROUTER}", f"{CAM}:/48 dev eth0", f"default via {ROUTER4}")
     hosts = {
-        "a": lab.host("ta", {"eth0": Nic("tcam", ("2001:db8:ffff:7a::a/64", "192.0.2.10/24"))}, cam),
+        "a": lab.host(
+            "ta", {"eth0": Nic("tcam", ("2001:db8:ffff:7a::a/64", "192.0.2.10/24")), "eth1": Nic("tinner")}, cam
+        ),
         "b": lab.host(
             "tb",
-            {"eth0": Nic("tlon", ("2001:db8:ffff:7b::b/64",)), "eth1": Nic("tlan")},
+            {"eth0": Nic("tlon", ("2001:db8:ffff:7b::b/64",)), "eth1": Nic("tlan"), "eth2": Nic("tinner")},
             (f"default via {LON_ROUTER}",),
         ),
     }

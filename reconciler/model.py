@@ -374,6 +374,8 @@ class Observation:
     """Why the administrator stopped all applies on this host; "" when nobody did."""
     refusals: tuple[str, ...] = ()
     """Why this host cannot be reconciled at all (a missing command, say)."""
+    obstacles: Mapping[str, str] = field(default_factory=dict)
+    """Key → what is in its way on this host, that nobody but the administrator may move."""
 
 
 Action = Literal["create", "update", "remove", "retain", "release"]

@@ -45,6 +45,9 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
         )
     if location:
         yield from uplink_problems(document, location)
+    if "zfs" in spec and spec["platform"] != "freebsd":
+        hint = "remove it: the data of jails on linux is plain directories, without a quota"
+        yield problem(document.path, ("spec", "zfs"), "zfs is for FreeBSD hosts", hint)
 
 
 def uplink_problems(document: Document, location: Document) -> Iterator[Problem]:

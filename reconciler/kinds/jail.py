@@ -27,7 +27,7 @@ from reconciler.kinds.documents import (
     subnet,
 )
 from reconciler.kinds.host import announces, on_freebsd
-from reconciler.kinds.limits import limits_of
+from reconciler.kinds.limits import disk_problems, limits_of
 from reconciler.model import (
     Claim,
     Document,
@@ -65,6 +65,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
+        *disk_problems(document, staff),
         *neighbour_problems(document, tenant),
     )
     if problems or place is None or blueprint is None:

@@ -146,11 +146,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Memory in bytes, processes as a count, CPU in percent of one core. 0: not limited."""
+    """Memory and disk in bytes, processes as a count, CPU in percent of one core. 0: not limited, nothing reserved."""
 
     memory: int = 0
     processes: int = 0
     cpu: int = 0
+    disk: int = 0
+    reserved: int = 0
+    """Of the disk, what nobody else can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +297,8 @@ class HostSpec:
     ssh: Ssh
     storage: str
     parts: tuple[Part, ...]
+    zfs: str = ""
+    """The dataset below which every jail's home is one of its own; "": homes are plain directories."""
 
     @property
     def jails(self) -> tuple[Jail, ...]:
@@ -422,6 +427,8 @@ class Observation:
     """Why the administrator stopped all applies on this host; "" when nobody did."""
     refusals: tuple[str, ...] = ()
     """Why this host cannot be reconciled at all (a missing command, say)."""
+    obstacles: Mapping[str, str] = field(default_factory=dict)
+    """Key → what is in its way on this host, that nobody but the administrator may move."""
 
 
 Action = Literal["create", "update", "remove", "retain", "release"]

@@ -23,6 +23,8 @@ RETENTION = timedelta(days=14)
 """How long the data of a removed jail is kept at least."""
 DATA, JAIL = "data/", "jail/"
 """Types that every platform has: what is retained instead of removed, and what runs."""
+DATASET = "dataset/"
+"""What data lies in: it is let go, and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Circumstances:
 
 def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     inventory = {owned.key: owned for owned in seen.inventory}
-    conflicts = (*displaced(manifest, inventory), *(() if given.adopt else foreign(manifest, seen, inventory)))
+    found = (*displaced(manifest, inventory), *obstructed(manifest, seen))
+    conflicts = (*found, *(() if given.adopt else foreign(manifest, seen, inventory)))
     making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
     first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
     making = waiting(making, givers=(*first, *last, *making))
@@ -94,6 +97,13 @@ def displaced(manifest: Manifest, inventory: Mapping[str, Owned]) -> Iterator[Fa
         if resource.type.startswith(DATA) and before and before.undo not in ("", resource.undo):
             reason = f"the data of {resource.name} is at {before.undo}, and does not move to {resource.undo} by editing"
             yield Failure(resource.owner, resource.key, reason)
+
+
+def obstructed(manifest: Manifest, seen: Observation) -> Iterator[Failure]:
+    """What even --adopt does not take."""
+    for resource in manifest.resources:
+        if resource.key in seen.obstacles:
+            yield Failure(resource.owner, resource.key, seen.obstacles[resource.key])
 
 
 def frozen_refusal(seen: Observation, given: Circumstances) -> str:
@@ -264,6 +274,8 @@ def removal(owned: Owned, today: date) -> Change:
         until = (today + RETENTION).isoformat()
         kept = replace(owned, retained=until)
         return Change("retain", owned.key, owned.owner, f"keep the data of {name}, until {until} at least", before=kept)
+    if kind.startswith(DATASET):
+        return Change("release", owned.key, owned.owner, f"leave dataset {name} as it is", before=owned)
     disrupts = f"jail {name} stops" if kind.startswith(JAIL) else ""
     return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
 

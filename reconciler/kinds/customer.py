@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.kinds.documents import Expansion, Staff, Tenant, subnet, subnets
-from reconciler.kinds.limits import memory, wanted
+from reconciler.kinds.limits import size, wanted
 from reconciler.model import Claim, Document, Problem, problem
 
 JAILS = 10
 """The schema's default for spec.quota.jails."""
+SIZES = {"memory": "", "disk": "; a host without zfs knows none"}
+"""Limits that a quota adds up → what else is to be known of them."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
@@ -37,17 +39,18 @@ def quota_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator
     ipv4 = sum("ipv4" in jail.spec for jail in tenant.jails.values())
     if ipv4 > quota.get("ipv4", 0):
         yield over(document, "ipv4", f"{ipv4} IPv4 addresses", str(quota.get("ipv4", 0)))
-    if "memory" in quota:
-        yield from memory_problems(document, staff, tenant, quota["memory"])
+    for field in SIZES:
+        if field in quota:
+            yield from size_problems(document, staff, tenant, field, quota[field])
 
 
-def memory_problems(document: Document, staff: Staff, tenant: Tenant, most: str) -> Iterator[Problem]:
-    limits = [memory(wanted(jail.spec, staff)) for jail in tenant.jails.values()]
+def size_problems(document: Document, staff: Staff, tenant: Tenant, field: str, most: str) -> Iterator[Problem]:
+    limits = [size(wanted(jail.spec, staff), field) for jail in tenant.jails.values()]
     if 0 in limits:
-        hint = "give every jail limits.memory, or the platform a default"
-        yield problem(document.path, ("spec", "quota", "memory"), "a memory quota, but jails without a limit", hint)
-    elif sum(limits) > memory({"memory": most}):
-        yield over(document, "memory", f"jails with {sum(limits) >> 20}Mi of memory", most)
+        hint = f"give every jail limits.{field}, or the platform a default{SIZES[field]}"
+        yield problem(document.path, ("spec", "quota", field), f"a {field} quota, but jails without a limit", hint)
+    elif sum(limits) > size({field: most}, field):
+        yield over(document, field, f"jails with {sum(limits) >> 20}Mi of {field}", most)
 
 
 def over(document: Document, field: str, has: str, most: str) -> Problem:

@@ -67,6 +67,9 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
         yield from uplink_problems(document, location, staff)
         yield from nat_problems(document, location)
     yield from outside_problems(document, staff)
+    if "zfs" in spec and spec["platform"] != "freebsd":
+        hint = "remove it: the data of jails on linux is plain directories, without a quota"
+        yield problem(document.path, ("spec", "zfs"), "zfs is for FreeBSD hosts", hint)
 
 
 def uplink_problems(document: Document, location: Document, staff: Staff) -> Iterator[Problem]:

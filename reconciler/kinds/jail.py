@@ -30,7 +30,7 @@ from reconciler.kinds.documents import (
 )
 from reconciler.kinds.host import announces, carries, on_freebsd
 from reconciler.kinds.interfaces import further_nics, interface_claims, interface_problems
-from reconciler.kinds.limits import limits_of
+from reconciler.kinds.limits import disk_problems, limits_of
 from reconciler.model import (
     Claim,
     Document,
@@ -74,6 +74,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
+        *disk_problems(document, staff),
         *neighbour_problems(document, tenant),
     )
     if problems or place is None or blueprint is None:

@@ -135,6 +135,7 @@ PATTERNS = {
     "^[ -~]+$": "ASCII without line breaks, and at least one character",
     "^[ -~]*$": "ASCII without line breaks",
     "^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$": "a relative path such as share/defaults",
+    "^[A-Za-z][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$": "a pool and a dataset in it, such as zroot/reconciler",
     "^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$": "an absolute path such as /var/lib/www, without a final /",
     "^(net|vm|fs|kernel|kern|vfs|security|hw)(\\.[A-Za-z0-9_-]+)+$": (
         "a setting below net., vm., fs. or kernel.; on FreeBSD also kern., vfs., hw. or security."

@@ -11,6 +11,7 @@ ROOT_DATASET = {
     "mounted": False,
     "used": 120009216,
     "creation": 1795220748,
+    "txg": 1,
 }
 
 

@@ -114,6 +114,8 @@ class Host:
         with self.changing() as state:
             state["pool"] = old["pool"]
             state["boot"] = old["boot"] + 100000
+            # rc.d/zfs, which rc.conf has enabled
+            state["mounts"] += [mount for mount in old["mounts"] if mount["type"] == "zfs"]
 
     # ── scripts ──────────────────────────────────────────────────────────────────────────────────────────
 

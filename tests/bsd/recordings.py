@@ -64,13 +64,15 @@ BRIDGE = (
 )
 DEAD = "ifconfig epair0 create up; ifconfig epair0a description web; ifconfig xbridge addm epair0a\n"
 DEVFS = "mount -t devfs -o ruleset=5 . /jails/web/dev\n"
-RC = """
-mkdir -p /jails/web/etc /jails/web/dev
-printf 'syslogd_flags="-ss"\\ncron_enable="NO"\\nsshd_enable="NO"\\n' >/jails/web/etc/rc.conf
+CLONE = "/.pool/zroot+jails+"
+"""A pretended snapshot holds no files: what a clone that the recording makes is to show lies here."""
+RC = f"""
+mkdir -p {CLONE}web/etc {CLONE}web/dev
+printf 'syslogd_flags="-ss"\\ncron_enable="NO"\\nsshd_enable="NO"\\n' >{CLONE}web/etc/rc.conf
 """
-SKEL = """
+SKEL = f"""
 mkdir -p /jails/skel/etc /jails/skel/var /jails/skel/root
-mkdir -p /jails/thin.rw/etc /jails/thin.rw/var /jails/thin.rw/root
+mkdir -p {CLONE}thin.rw/etc {CLONE}thin.rw/var {CLONE}thin.rw/root
 """
 ERRORS = "kldload pf; rctl -a jail:nosuchjail:memoryuse:deny=1M; sysrc pf_enable=YES\n"
 BEGIN = {

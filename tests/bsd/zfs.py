@@ -1,13 +1,14 @@
 """zfs and zpool, on a host that has a pool: datasets with their properties, snapshots, and their mounts in the state.
 
-In: words. Out: what they print; datasets in the state, folders for mountpoints. Sizes are made up: a dataset uses what
-a test sets, and no quota is ever reached.
+In: words. Out: what they print; datasets in the state, folders for mountpoints. What a dataset holds lies in its
+mountpoint while it is mounted, and below /.pool while it is not: mounting hides what was there before. Sizes are made
+up: a dataset uses what a test sets, and no quota is ever reached.
 """
 
 import os
 
-from .commands import getopt
-from .state import Failure, changing, load
+from .commands import complain, getopt
+from .state import Failure, changing, here, load
 
 NATIVE = {
     "quota": "0",
@@ -47,6 +48,7 @@ INHERITED = (
     "jailed",
 )
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+POOL = "/.pool"
 SIZES = ("quota", "reservation", "refquota", "refreservation", "recordsize")
 
 
@@ -88,10 +90,11 @@ def property_of(state, name, key):
         "mounted": "-" if snapshot else "yes" if one["mounted"] else "no",
         "origin": one["origin"] or ("" if snapshot else "-"),
         "guid": str(abs(hash(name))),
+        "createtxg": str(one["txg"]),
     }
     if key in computed:
         return computed[key] or "-", "-"
-    if snapshot:
+    if snapshot and ":" not in key:
         return "-", "-"
     if key == "mountpoint":
         local = "mountpoint" in one["set"]
@@ -148,6 +151,7 @@ def make(state, name, properties, origin=""):
         "mounted": False,
         "used": 24576,
         "creation": 1795220748,
+        "txg": max((one["txg"] for one in datasets(state).values()), default=0) + 4,
     }
 
 
@@ -157,9 +161,27 @@ def mount(state, name):
         return
     os.makedirs(place, exist_ok=True)
     datasets(state)[name]["mounted"] = True
-    options = ["local", "nfsv4acls"] + (["noatime"] if property_of(state, name, "atime")[0] == "off" else [])
-    options += ["ro"] if property_of(state, name, "readonly")[0] == "on" else []
-    state["mounts"].append({"from": name, "on": place, "type": "zfs", "options": options})
+    state["mounts"].append({"from": name, "on": place, "type": "zfs", "options": options(state, name)})
+    move(place, kept("hidden" + place))
+    move(kept(name), place)
+
+
+FLAGS = {("atime", "off"): "noatime", ("exec", "off"): "noexec", ("setuid", "off"): "nosuid", ("readonly", "on"): "ro"}
+
+
+def options(state, name):
+    said = [flag for (key, value), flag in FLAGS.items() if property_of(state, name, key)[0] == value]
+    return ["local", "nfsv4acls", *said]
+
+
+def kept(name):
+    return f"{POOL}/{name.replace('/', '+')}"
+
+
+def move(source, target):
+    for entry in os.listdir(source) if os.path.isdir(source) else ():
+        os.makedirs(target, exist_ok=True)
+        os.rename(f"{source}/{entry}", f"{target}/{entry}")
 
 
 def unmount(state, name, force=False):
@@ -173,6 +195,8 @@ def unmount(state, name, force=False):
         raise Failure(f"cannot unmount '{place}': pool or dataset is busy")
     state["mounts"] = [m for m in state["mounts"] if not (m["from"] == name and m["type"] == "zfs")]
     datasets(state)[name]["mounted"] = False
+    move(place, kept(name))
+    move(kept("hidden" + place), place)
 
 
 def create(words):
@@ -246,17 +270,19 @@ def take_away(state, names, force):
         unmount(state, one, force)
         del datasets(state)[one]
         if place.startswith("/"):
-            os.spawnv(os.P_WAIT, "/.machine/bin/rm", ["rm", "-rf", place])
+            os.spawnv(os.P_WAIT, "/.machine/bin/rm", ["rm", "-rf", kept(one)])
+        if place.startswith("/") and os.path.isdir(place) and not os.listdir(place):
+            os.rmdir(place)
 
 
 def snapshot(words):
-    _, _, rest = parse(words, "r")
+    _, properties, rest = parse(words, "r")
     with changing() as state:
         for name in rest:
             if name in datasets(state):
                 raise Failure(f"cannot create snapshot '{name}': dataset already exists")
             found(state, parent(name), "open")
-            make(state, name, {})
+            make(state, name, dict(checked(name, word) for word in properties))
             datasets(state)[name]["used"] = 0
             # A pretended snapshot holds no files: a clone is an empty tree.
     return 0
@@ -279,13 +305,33 @@ def assign(words):
         found(state, name)
         for word in words[:-1]:
             key, value = checked(name, word)
-            if key == "quota" and 0 < int(value) < datasets(state)[name]["used"]:
-                raise Failure(f"cannot set property for '{name}': size is less than current used or reserved space")
+            fits(state, name, key, value)
             datasets(state)[name]["set"][key] = value
-            if key in ("mountpoint", "readonly", "canmount", "atime") and datasets(state)[name]["mounted"]:
-                unmount(state, name, force=key != "mountpoint")
-                mount(state, name)
+            if datasets(state)[name]["mounted"]:
+                follow(state, name, key)
     return 0
+
+
+def fits(state, name, key, value):
+    """zfs_setprop_error() has the words."""
+    used = max(datasets(state)[name]["used"], int(property_of(state, name, "reservation")[0]))
+    quota = int(property_of(state, name, "quota")[0])
+    if key == "quota" and 0 < int(value) < used:
+        raise Failure(f"cannot set property for '{name}': size is less than current used or reserved space")
+    if key == "reservation" and 0 < quota < int(value):
+        raise Failure(f"cannot set property for '{name}': size is greater than available space")
+
+
+def follow(state, name, key):
+    """What a property does to what is mounted: another place or none at all, or another flag."""
+    if key in ("mountpoint", "canmount"):
+        place = next(m["on"] for m in state["mounts"] if m["from"] == name)
+        if key == "canmount" or place != mountpoint(state, name):
+            unmount(state, name)
+            mount(state, name)
+    for one in state["mounts"]:
+        if one["from"] == name:
+            one["options"] = options(state, name)
 
 
 def inherit(words):
@@ -306,6 +352,7 @@ def rename(words):
         for name in [n for n in all_of if n == old or n.startswith((old + "/", old + "@"))]:
             mounted = all_of[name]["mounted"]
             unmount(state, name)
+            move(kept(name), kept(new + name[len(old) :]))
             all_of[new + name[len(old) :]] = all_of.pop(name)
             if mounted:
                 mount(state, new + name[len(old) :])
@@ -317,6 +364,8 @@ def mount_command(words):
         for name in [w for w in words if not w.startswith("-")]:
             if found(state, name)["mounted"]:
                 raise Failure(f"cannot mount '{name}': filesystem already mounted")
+            if property_of(state, name, "canmount")[0] == "off":
+                raise Failure(f"cannot mount '{name}': 'canmount' property is set to 'off'")
             mount(state, name)
     return 0
 
@@ -336,31 +385,37 @@ def unmount_command(words):
 
 
 def show(words):
+    """One that is not there is told, and the others are listed."""
     options, rest = getopt(words, "d:Ho:prs:S:t:", "usage: zfs list", "zfs")
     state = load()
-    if here_in_jail():
+    if here() != 0:
         raise Failure("no datasets available", 0)
-    kinds = options.get("t", "filesystem").split(",")
     keys = options.get("o", "name,used,available,referenced,mountpoint").split(",")
-    for name in rest:
-        found(state, name)
-    names = sorted(datasets(state), key=lambda n: n.replace("@", "\1").replace("/", "\2"))
-    if rest and "r" not in options and "d" not in options:
-        names = rest
-    elif rest:
-        names = [n for n in names if any(n == r or n.startswith((r + "/", r + "@")) for r in rest)]
-    names = [n for n in names if kinds == ["all"] or n in rest or ("snapshot" if "@" in n else "filesystem") in kinds]
-    if "H" not in options:
+    missing = [name for name in rest if name not in datasets(state)]
+    for name in missing:
+        complain(f"cannot open '{name}': dataset does not exist")
+    if "H" not in options and missing != rest:
         print("  ".join(key.upper() for key in keys))
-    for name in names:
+    for name in listed(state, options, rest) if not rest or missing != rest else ():
         print("\t".join(property_of(state, name, key)[0] for key in keys))
-    return 0
+    return 1 if missing else 0
 
 
-def here_in_jail():
-    from .state import here
+def listed(state, options, rest):
+    names = sorted(datasets(state), key=lambda n: n.replace("@", "\1").replace("/", "\2"))
+    for option in "sS":
+        if option in options:
+            names.sort(key=lambda n: int(property_of(state, n, options[option])[0]), reverse=option == "S")
+    if rest and not {"r", "d"} & set(options):
+        return [name for name in names if name in rest]
+    kinds = options.get("t", "filesystem").split(",")
+    names = [n for n in names if kinds == ["all"] or ("snapshot" if "@" in n else "filesystem") in kinds]
+    return [n for n in names if not rest or any(below(n, top, int(options.get("d", "99"))) for top in rest)]
 
-    return here() != 0
+
+def below(name, top, depth):
+    rest = name[len(top) :]
+    return name == top or (name.startswith((top + "/", top + "@")) and rest.count("/") + rest.count("@") <= depth)
 
 
 def get(words):

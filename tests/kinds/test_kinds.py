@@ -67,7 +67,8 @@ def difference(fleet: Fleet) -> str:
 
 def lines(fleet: Fleet) -> Iterator[str]:
     for name, host in fleet.hosts.items():
-        yield f"{name}: {host.platform} in {host.location}, storage {host.storage}"
+        below = f", datasets below {host.zfs}" if host.zfs else ""
+        yield f"{name}: {host.platform} in {host.location}, storage {host.storage}{below}"
         yield from (f"{name}: {line}" for part in host.parts for line in spoken(part))
     for site in fleet.sites:
         backends = ", ".join(f"{jail} at [{address}]:{port}" for jail, address, port in site.backends)
@@ -107,6 +108,9 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     yield f"{jail.id} goes out by {' '.join(nic.gateways)}"
     yield f"{jail.id} runs {' '.join(jail.command)} as {'root' if jail.root else 'app'}, restart {jail.restart}"
     yield f"{jail.id} may use {memory}, {jail.limits.processes or 'unlimited'} processes, {cpu}"
+    if jail.limits.disk or jail.limits.reserved:
+        most = f"{jail.limits.disk >> 20}Mi" if jail.limits.disk else "as much as there is"
+        yield f"{jail.id} may store {most}, of it {jail.limits.reserved >> 20}Mi for itself alone"
     yield f"{jail.id} keeps {' '.join(jail.data) or 'nothing'}{f', defaults {jail.defaults}' if jail.defaults else ''}"
     yield from (f"{jail.id} has {name}={value}" for name, value in jail.environment)
     yield from (f"{jail.id} has the secret {secret.name}" for secret in jail.secrets)

@@ -168,6 +168,20 @@ def test_a_conflict_of_the_hosts_own_stops_the_whole_host() -> None:
     assert planned.changes == ()
 
 
+def test_what_is_in_the_way_of_a_jail_leaves_it_as_it_is_also_when_adopting() -> None:
+    host = seen(SWITCH, *A, obstacles={B[0].key: "files lie there"})
+    planned = plan(wanted(SWITCH, *A[:2], *B), host, replace(GIVEN, adopt=True))
+    assert [(f.owner, f.reason) for f in planned.conflicts] == [("acme--b", "files lie there")]
+    assert spoken(planned) == ["remove jail/1 acme--a"]
+
+
+def test_a_dataset_is_let_go_and_not_removed() -> None:
+    dataset = thing("dataset/1 tank/acme--a", "acme--a")
+    planned = made([SWITCH, dataset, *A], [SWITCH])
+    assert [c.words for c in planned.changes][-1] == "leave dataset tank/acme--a as it is"
+    assert spoken(planned)[-2:] == ["retain data/1 acme--a", "release dataset/1 tank/acme--a"]
+
+
 def test_adopting_takes_it_for_ours() -> None:
     host = seen(SWITCH, *A, inventory=())
     planned = plan(wanted(SWITCH, *A), host, replace(GIVEN, adopt=True))

@@ -1,4 +1,4 @@
-"""FreeBSD hosts from 13.2: VNET jails, if_bridge and epair, pf, nullfs layers, rctl limits. Base system only.
+"""FreeBSD hosts from 13.2: VNET jails, if_bridge and epair, pf, nullfs layers, ZFS, rctl. Base system only.
 
 `lower` is the table of contents of a host, in application order. The functions below are all that the rest of the
 program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
-from reconciler.platforms.freebsd import firewall, jail, network
+from reconciler.platforms.freebsd import datasets, firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
 from reconciler.platforms.freebsd.parse import parse
 from reconciler.platforms.freebsd.paths import CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
@@ -54,25 +54,28 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield rules(spec)
     yield from host_files(expiry(spec))
+    yield from datasets.of_host(spec)
     yield from (source_tree(source, spec.storage) for source in trees(spec.jails))
     yield from host_files([jail_list(jails, spec.storage)])
-    yield from running(jails, [part for part in spec.parts if isinstance(part, Link)], routed, spec.storage)
+    yield from running(jails, [part for part in spec.parts if isinstance(part, Link)], routed, spec)
 
 
-def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str) -> Iterator[Resource]:
+def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], spec: HostSpec) -> Iterator[Resource]:
     """All that stands before any jail starts, then the jails: a cable has two, and both find it at their start."""
     ends = {j.id: [end for link in links for end in link.ends if end.jail == j.id] for j in jails}
     for each in jails:
-        yield from jail.resources(each, storage, ends[each.id])
+        yield from datasets.of_jail(each, spec)
+        yield from jail.resources(each, spec.storage, ends[each.id])
         yield network.port(each, routed[each.nic.switch])
         yield from (network.plug(each, nic) for nic in each.more)
     yield from (network.cable(link) for link in sorted(links, key=lambda link: link.id))
     for each in jails:
-        yield machine(each, storage, ends[each.id])
+        yield machine(each, spec, ends[each.id])
 
 
-def machine(each: Jail, storage: str, ends: list[LinkEnd]) -> Resource:
-    return jail.machine(each, storage, list(jail.resources(each, storage, ends)), ends)
+def machine(each: Jail, spec: HostSpec, ends: list[LinkEnd]) -> Resource:
+    made_of = list(jail.resources(each, spec.storage, ends))
+    return jail.machine(each, spec.storage, made_of, ends, datasets.name(spec, each.id))
 
 
 def boot_files() -> Iterator[File]:

@@ -114,6 +114,39 @@ retain() {
 
 unretain() { rm -f "$1/retained"; }
 
+# vacant DIRECTORY: what lies where a dataset is mounted would be out of sight (zfsprops(7), overlay)
+vacant() {
+    [ -z "$(ls -A "$1" 2>/dev/null)" ] || fail "files lie in $1, where a dataset would hide them: move them away"
+}
+
+# mount_dataset NAME DIRECTORY
+mount_dataset() {
+    [ "$(zfs get -Ho value mounted "$1")" = no ] || return 0
+    vacant "$2"
+    zfs mount "$1"
+}
+
+# snapshot DATASET DIGEST, of the change that it is taken before. When the newest is of the same change, that is being
+# tried again; an older one is of another time.
+snapshot() {
+    taken=$(snapshots "$1")
+    case $taken in
+        "$1@reconciler-$2" | "$1@reconciler-$2
+"*) return 0 ;;
+        *"
+$1@reconciler-$2"*) zfs destroy "$1@reconciler-$2" ;;
+    esac
+    zfs snapshot -o "reconciler:change=$2" "$1@reconciler-$2"
+    # one that somebody holds or has cloned is kept by that
+    snapshots "$1" | tail -n +4 | while read -r old; do zfs destroy "$old" || :; done
+}
+
+# snapshots DATASET: ours, by name and by mark, the newest first
+snapshots() {
+    zfs list -H -d 1 -t snapshot -S createtxg -o name,reconciler:change "$1" |
+        awk -F '\t' -v ours="$1@reconciler-" '$1 == ours $2 { print $1 }'
+}
+
 # machine NAME LIVE up|restart|change|keep SETTING...: `change` is what jail(8) can do to a jail that runs
 machine() {
     name=$1 live=$2 verb=$3

@@ -126,7 +126,7 @@ done
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
-RESTARTING = ("runs", "mounts", "shared memory")
+RESTARTING = ("runs", "mounts", "dataset", "shared memory")
 """Attributes that only a restart mends."""
 LIVE = ("/root/etc/hosts", "/root/etc/resolv.conf", "/root/etc/network", "/root/etc/stop", "/owner")
 """Ends of paths whose files change under a running jail: they are read when they are needed."""
@@ -150,9 +150,11 @@ RAISED = "securelevel"
 """Set when the start script has done what only a lower one allows."""
 
 
-def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEnd]) -> Resource:
+def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEnd], dataset: str = "") -> Resource:
     """The running jail. `runs` names everything that only a restart can change, and is the jail's own host.hostuuid:
     it is in the kernel for exactly as long as the jail is, and `allow.set_hostname` being off keeps it from its root.
+    `dataset` is what its home has to be for what is mounted of it to be alive, and what is snapshot before `runs` is
+    another; "" for a plain directory.
     """
     name = jail_name(jail.id)
     table = mounts(jail, storage)
@@ -165,8 +167,9 @@ def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEn
     )
     state = {**file_state(*files), "runs": runs, "mounts": "whole", "settings": settings(), "application": "kept up"}
     state["shared memory"] = "its own"
-    state |= limits(jail)
+    state |= {**limits(jail), **({"dataset": dataset} if dataset else {})}
     disrupts = dict.fromkeys((*RESTARTING, "application"), f"restart of jail {jail.id}")
+    disrupts |= {"runs": f"restart of jail {jail.id}, snapshot first"} if dataset else {}
     undo = "\x1f".join((name, f"{jail_home(storage, jail.id)}/live"))
     return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=undo)
 

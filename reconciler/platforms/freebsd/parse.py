@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
-from reconciler.platforms.freebsd import network
+from reconciler.platforms.freebsd import datasets, network
 from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, no
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.probed import (
@@ -28,8 +28,9 @@ from reconciler.platforms.probed import (
 )
 
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5, "jail": 1, "process": 2, "limit": 1, "devices": 1}
-ALWAYS = {"sysctl/1", "module/1", "devices/1"}
-"""Types whose runtime value is there whether or not anybody wants one."""
+FIELDS |= {"dataset": len(datasets.COLUMNS)}
+ALWAYS = {"sysctl/1", "module/1", "devices/1", "dataset/1"}
+"""Types whose runtime value is there whether or not anybody wants one, or says itself whose it is."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class BsdLines(Lines):
         return {(s[1], s[2]): s[3].removeprefix("deny=") for s in split if len(s) == 4 and s[3].startswith("deny=")}
 
     @cached_property
+    def zfs(self) -> datasets.Seen:
+        return datasets.seen(self.of("dataset"))
+
+    @cached_property
     def facts(self) -> dict[str, str]:
         return self.pairs("fact")
 
@@ -89,8 +94,12 @@ def parameters(text: str) -> dict[str, str]:
 
 def parse(output: bytes, manifest: Manifest) -> Observation:
     lines = BsdLines(grouped(output, FIELDS))
-    refusals = network.refusals(manifest.resources, lines.network)
-    return observation(manifest, lines, lambda r: runtime(r, lines), ALWAYS, degraded(manifest, lines), refusals)
+    refusals = (
+        *network.refusals(manifest.resources, lines.network),
+        *datasets.refusals(manifest, lines.zfs, lines.facts.get("zfs", "")),
+    )
+    seen = observation(manifest, lines, lambda r: runtime(r, lines), ALWAYS, degraded(manifest, lines), refusals)
+    return replace(seen, obstacles=dict(datasets.obstacles(manifest, lines.zfs, lines.files)))
 
 
 def runtime(resource: Resource, lines: BsdLines) -> dict[str, str]:
@@ -100,6 +109,10 @@ def runtime(resource: Resource, lines: BsdLines) -> dict[str, str]:
 
 def observed_network(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
     return iter(network.observed(resource, lines.network).items())
+
+
+def observed_dataset(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    return datasets.observed(resource, lines.zfs)
 
 
 def observed_module(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
@@ -134,6 +147,9 @@ def observed_jail(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, st
     yield "settings", " ".join(f"{key}={jail.get(key, 'unknown')}" for key in SETTINGS)
     yield "shared memory", "its own" if all(jail.get(key) == value for key, value in LASTING.items()) else "shared"
     yield "mounts", "whole" if wanted_mounts(resource) <= lines.mounts else "not whole"
+    if "dataset" in resource.state:
+        home = resource.undo.partition("\x1f")[2].removesuffix("/live")
+        yield "dataset", datasets.mounted_at(home, lines.zfs) or "not mounted"
     yield "application", "kept up" if kept_up(resource.name, lines.processes.get(name, ())) else "not kept up"
     yield from observed_limits(resource, name, lines)
 
@@ -180,6 +196,7 @@ RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]]
     "port/1": observed_network,
     "plug/1": observed_network,
     "cable/1": observed_network,
+    "dataset/1": observed_dataset,
     "module/1": observed_module,
     "devices/1": observed_devices,
     "sysctl/1": observed_sysctl,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from reconciler.model import Manifest, Resource, Secret
 from reconciler.platforms.files import file_digest
+from reconciler.platforms.freebsd import datasets
 from reconciler.platforms.freebsd.paths import jail_name
 from reconciler.platforms.steps import fed, quote
 
@@ -32,6 +33,9 @@ def calls(manifest: Manifest) -> Iterator[str]:
         if isinstance(file.content, Secret):
             yield f"salted {quote(file.path)} {quote(file.content.salt)}"
     yield "net"
+    if "dataset/1" in by_type:
+        names = [datasets.pool(manifest), *(r.name for r in by_type["dataset/1"])]
+        yield fed(f"datasets {','.join(datasets.COLUMNS)}", names)
     yield fed("rooms", [jail_name(r.name) for r in by_type.get("port/1", ())])
     yield "jails"
     yield fed("accounts_of", [seal(r) for r in by_type.get("root/1", ())])

@@ -5,6 +5,7 @@
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net links|routes LINE, room JAIL links|routes LINE        what ifconfig(8) and netstat(1) say
 #   jail NAME=VALUE.., process JAIL COMMAND, mount SOURCE TARGET TYPE OPTIONS, limit RULE, accounts PATH SHA
+#   dataset PROPERTY..           as zfs(8) lists them
 #   tree DIGEST VERDICT, sysctl KEY VALUE, module NAME, devices RULE, fact NAME VALUE
 #   dump SHA, stamp FILE-SHA DUMP-SHA
 
@@ -88,6 +89,19 @@ jails() {
     mount -p | awk '{ print "mount\t" $1 "\t" $2 "\t" $3 "\t" $4 }'
     rctl 2>/dev/null | sed -n 's/^jail:/limit	jail:/p'
     printf 'fact\tracct\t%s\n' "$(sysctl -n kern.racct.enable 2>/dev/null)"
+}
+
+# datasets PROPERTIES, standard input: names, the pool's first: of what zfs says of those that are not there, the first
+# is about that. It would load its own module.
+datasets() {
+    said=$(mktemp /tmp/reconciler.XXXXXX) || return
+    if kldstat -q -m zfs; then
+        xargs zfs list -Hp -t filesystem -o "$1" 2>"$said" | sed 's/^/dataset	/'
+    else
+        echo 'the module zfs is not loaded' >"$said"
+    fi
+    sed 's/^/fact	zfs	/; q' "$said"
+    rm -f "$said"
 }
 
 # standard input: files of one line

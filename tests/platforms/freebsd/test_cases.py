@@ -130,6 +130,7 @@ def shown(step: Step) -> str:
 def without_digests(text: str) -> str:
     """Those of files and of what a jail was started as change with our own scripts; those of archives are `aaaa…`."""
     text = re.sub(r"\b([0-9a-f])\1{63}\b", r"\1\1\1\1…", text)
+    text = re.sub(r"(?m)^(    snapshot \S+) [0-9a-f]{12}$", r"\1 …", text)
     return re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", "…", text)
 
 

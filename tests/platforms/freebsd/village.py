@@ -58,9 +58,9 @@ class Line:
 
 
 class Village:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pool: bool = False) -> None:
         self.folder = folder
-        self.host = Host(folder / "host")
+        self.host = Host(folder / "host", pool=pool)
         self.documents = folder / "repository"
         if not self.documents.exists():
             shutil.copytree(REPOSITORY, self.documents)

@@ -34,7 +34,11 @@ class Link:
 
 
 def wire(name: str, outer: str, nic: Nic) -> Link:
-    return Link(name, outer, "02:" + secrets.token_bytes(5).hex(":"), nic)
+    return Link(name, outer, new_mac(), nic)
+
+
+def new_mac() -> str:
+    return "02:" + secrets.token_bytes(5).hex(":")
 
 
 def run_ip(commands: Iterable[str]) -> None:
@@ -48,9 +52,10 @@ def prepare_router() -> None:
 
 
 def add_bridge(name: str, router: Sequence[str], onlink: Sequence[str]) -> None:
+    """Its MAC is its own: the lowest of its ports' would be another one when a host comes or goes."""
     run_ip(
         [
-            f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"link add {name} address {new_mac()} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             *(f"addr add {address} dev {name} nodad" for address in ("fe80::1/64", *router)),
             f"link set {name} up",
             *(f"route add {prefix} dev {name}" for prefix in onlink),

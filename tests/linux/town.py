@@ -57,7 +57,7 @@ for number, (address, port, protocol) in enumerate(targets):
     s = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
     s.setblocking(False)
     try:
-        if source and ":" in source and ":" in address: s.bind((source, 0))
+        if source and (":" in source) == (":" in address): s.bind((source, 0))
         where = socket.getaddrinfo(address, port, family)[0][4]
         s.connect_ex(where)
         if protocol == "udp": s.send(b"knock")
@@ -87,6 +87,7 @@ PING = """
 import socket, sys
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, 58)
 s.settimeout(0.7)
+if sys.argv[3:]: s.bind((sys.argv[3], 0))
 for attempt in range(4):
     try:
         s.sendto(b"\\x80\\0\\0\\0\\0\\0\\0\\1" + b"x" * int(sys.argv[2]), socket.getaddrinfo(sys.argv[1], 0)[0][4])
@@ -157,7 +158,7 @@ class Town(World):
     def reaches(self, start: str, targets: Iterable[Target], seconds: float = 1.2) -> set[Target]:
         """Those that answer to somebody: a jail's id, or an address of the router's."""
         listed = list(targets)
-        source = start if ":" in start else ""
+        source = "" if "--" in start else start
         words = json.dumps([source, seconds, listed])
         if "--" in start:
             out = self.inside(start, f"python3 -c '{KNOCK.replace(chr(39), chr(34))}' {shell(words)}")
@@ -168,7 +169,8 @@ class Town(World):
         return {listed[number] for number in json.loads(out)}
 
     def pings(self, start: str, address: str, size: int = 8) -> bool:
-        script = f"python3 - {address} {size} <<'END'\n{PING}\nEND"
+        source = "" if "--" in start else start
+        script = f"python3 - {address} {size} {source} <<'END'\n{PING}\nEND"
         if "--" in start:
             return self.attempt(start, script)[0] == 0
         return subprocess.run(["sh", "-c", script], check=False, timeout=20, capture_output=True).returncode == 0
@@ -367,9 +369,10 @@ def town(whole_town: Town) -> Iterator[Town]:
 def listening(address: str, port: int, protocol: str = "tcp") -> Iterator[None]:
     """Somebody outside who answers with a line."""
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     script = (
         "import socket,sys\n"
-        f"s=socket.socket(socket.AF_INET6,{int(kind)})\n"
+        f"s=socket.socket({int(family)},{int(kind)})\n"
         "s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n"
         f"s.bind(({address!r},{port}))\n"
     )

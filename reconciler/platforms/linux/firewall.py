@@ -9,7 +9,7 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import collapsed, link_local
@@ -102,6 +102,7 @@ def inet_table(
         yield from (f"    {f} saddr . {f} daddr @limited_{f} drop" for f in FAMILIES)
     # the host routes to them, so their addresses come from nowhere else
     yield from sources([j for j in jails if j.nic.switch in routed], f"iifname != {{ {quoted(routed)} }}", "drop")
+    yield from privacy(spec, jails, routed)
     yield ICMP
     if len(routed) < len(switches):
         yield f"    {NEIGHBOURS} accept"
@@ -124,17 +125,40 @@ def outsides(spec: HostSpec) -> list[Outside]:
 
 def outside_chain(spec: HostSpec) -> Iterator[str]:
     """What is dropped at the door, whoever it is for. Neighbour discovery has sources without a way back."""
+    bridged = [part.name for part in spec.parts if isinstance(part, Switch) and not part.routed]
     for part in outsides(spec):
         if not part.blocked and not part.strict:
             continue
-        door = f'    iifname "{part.nic}"'
         yield "  chain outside {"
         yield "    type filter hook prerouting priority filter; policy accept;"
         for family, peers in by_family(part.blocked):
-            yield f"{door} {family} saddr {{ {', '.join(peers)} }} drop"
+            # the jails of a bridged switch have a door of their own
+            yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {{ {', '.join(peers)} }} drop"
         if part.strict:
-            yield f"{door} meta l4proto {{ tcp, udp }} fib saddr . iif oif missing drop"
+            door = f'    iifname "{part.nic}"'
+            yield f"{door} {NEIGHBOURS} accept"
+            yield f"{door} meta l4proto {{ tcp, udp, icmp, icmpv6 }} fib saddr . iif oif missing drop"
         yield "  }"
+
+
+def privacy(spec: HostSpec, jails: list[Jail], routed: list[str]) -> Iterator[str]:
+    """A private address is nothing outside of its host: it comes in only by a Redirect, and leaves only translated."""
+    private = [jail.nic.private.partition("/")[0] for jail in jails if jail.nic.private]
+    if private:
+        match = f"iifname != {{ {quoted(routed)} }} ip daddr {{ {', '.join(private)} }}"
+        yield f"    {match} ct direction original ct status & dnat == 0 drop"
+    by_gate: dict[str, list[str]] = {}
+    for address in private:
+        by_gate.setdefault(gate(spec, address), []).append(address)
+    for nic, behind in sorted(by_gate.items()):
+        names = quoted([*routed, *([nic] if nic else [])])
+        yield f"    oifname != {{ {names} }} ip saddr {{ {', '.join(behind)} }} ct direction original drop"
+
+
+def gate(spec: HostSpec, address: str) -> str:
+    """The interface where the address is translated, or ""."""
+    leaving = (part for part in spec.parts if isinstance(part, Translation))
+    return next((p.nic for p in leaving if any(IPv4Address(address) in IPv4Network(n) for n in p.networks)), "")
 
 
 def translations(spec: HostSpec) -> Iterator[str]:

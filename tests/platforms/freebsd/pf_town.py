@@ -35,7 +35,8 @@ QUESTION = re.compile(
     r" (?P<protocol>tcp|udp|icmp6|icmp) (?P<number>\d+)(?: from port (?P<port>\d+))?(?: flags (?P<flags>[SAR]+))?"
     r"(?P<options> with options)?(?: with (?P<failed>no-route|urpf-failed))?(?: by (?P<nic>\S+?))?"
     r"(?: (?P<times>\d+) times)?(?P<way> directly| past its port)?: "
-    r"(?:passes(?: as (?P<seen>\S+))?(?: to (?P<reached>\S+) (?P<reached_port>\d+))?|stops at (?P<stop>\S+ (?:in|out)))"
+    r"(?:passes(?: as (?P<seen>\S+))?(?: to (?P<reached>\S+) (?P<reached_port>\d+))?"
+    r"|stops at (?P<stop>\S+ (?:in|out)(?:, coming back)?))"
 )
 
 
@@ -193,7 +194,7 @@ def exchange(firewall: Firewall, host: HostSpec, asked: Question, packet: Packet
     """There, back, and there again: a connection of TCP is one by its third packet."""
     there = list(way(host, asked.sender, asked.receiver, asked.way, asked.nic))
     arrived = through(firewall, there, packet, asked.failed)
-    if (arrived.source, arrived.destination, arrived.port) != asked.seen:
+    if not asked.stop and (arrived.source, arrived.destination, arrived.port) != asked.seen:
         raise Stopped(f"arrives from {arrived.source} at {arrived.destination} {arrived.port}")
     if (packet.protocol not in ("tcp", "udp") and packet.icmp not in (8, 128)) or not set(packet.flags) <= {"S"}:
         return

@@ -176,7 +176,10 @@ def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator
         if "hostPort" in entry and not (place.private or place.ipv4):
             hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
             yield problem(document.path, (*pointer, "hostPort"), "it has no IPv4 address to lead visitors to", hint)
-        if "hostPort" in entry and "uplink" not in staff.named("Host")[place.host].spec:
+        elif "hostPort" in entry and staff.named("Location")[place.location].spec["mode"] == "bridged":
+            message = "visitors of a jail in a bridged location come by its router, not by its host"
+            yield problem(document.path, (*pointer, "hostPort"), message, "remove it")
+        elif "hostPort" in entry and "uplink" not in staff.named("Host")[place.host].spec:
             message = f"host {place.host} has no uplink on which visitors could come"
             yield problem(document.path, (*pointer, "hostPort"), message, "ask the staff to add one")
         if "rate" in entry and entry.get("protocol") == "udp":

@@ -2,7 +2,8 @@
 
 In: words, files of rules. Out: what pfctl says; pf in the state. A ruleset is checked roughly: quotes and braces in
 balance, known words at the beginnings of lines, macros defined, sections in order, files of tables there. `-sr` prints
-the lines as they were written, macros put in, not in the kernel's own words; packets and counters are none.
+the lines as they were written, macros put in, not in the kernel's own words, but for translations and rates; packets
+and counters are none.
 """
 
 import sys
@@ -99,12 +100,14 @@ class Rules:
         if first in ("pass", "block", "match", "nat", "rdr"):
             self.check_rule(number, words)
         shown = " ".join(line.split())
+        if first in ("nat", "rdr") and "->" not in words:
+            return self.fault(number, "translation rule requires '-> address'")
         if section == 4:
-            self.nat.append(shown)
+            self.nat += printed().translations(words, shown)
         elif first == "set":
             self.options.append(shown)
         elif section:
-            self.rules.append(shown)
+            self.rules.append(printed().with_rate(shown) if "max-src-conn-rate" in words else shown)
         return None
 
     def table(self, number, line, words):
@@ -141,6 +144,13 @@ class Rules:
             if before == "label" and len(word.strip('"')) > 63:
                 return self.fault(number, "rule label too long (max 63 chars)")
         return None
+
+
+def printed():
+    """Only for those who need it: `re` doubles the time that a command takes."""
+    from . import pfprinted
+
+    return pfprinted
 
 
 def plain_name(word):
@@ -260,13 +270,19 @@ def put(state, rules, anchor):
     for name, table in rules.tables.items():
         old = pf["tables"].get(name, {"addresses": []})["addresses"]
         given = old if table["addresses"] is None else table["addresses"]
-        kept[name] = {"flags": table["flags"], "addresses": in_order(given)}
+        since = {address: at for address, at in times(pf["tables"].get(name, {})).items() if address in given}
+        kept[name] = {"flags": table["flags"], "addresses": in_order(given), "since": since}
     pf["tables"] = kept
 
 
 def left_behind(pf, staying):
     """The tables without `persist`, when the rules that name them go: marked, and still there."""
     return {n: t | {"leaving": True} for n, t in pf["tables"].items() if n not in staying}
+
+
+def times(table):
+    """Address → when it came."""
+    return table.get("since", {})
 
 
 def in_order(addresses):
@@ -405,14 +421,11 @@ def whole(word, table):
 
 def table_command(state, options, words):
     verb, name = options["T"], options.get("t", "")
-    if verb == "expire":
-        complain("0/0 addresses expired.")
-        return 0
     tables = state["pf"]["tables"]
     if name not in tables and verb not in ("add", "replace"):
         # pfctl's own errno is gone by then.
         raise Failure("pfctl: Unknown error: -1." if verb == "show" else "pfctl: Table does not exist.", 255)
-    addresses = given(words, options)
+    addresses = words if verb == "expire" else given(words, options)
     return TABLE[verb](tables, name, addresses, options)
 
 
@@ -443,6 +456,7 @@ def table_add(tables, name, addresses, options):
     table = writable(tables, name)
     new = [a for a in dict.fromkeys(addresses) if a not in table["addresses"]]
     table["addresses"] = in_order(table["addresses"] + new)
+    table["since"] = times(table) | dict.fromkeys(new, int(time.time()))
     return said(options, f"{len(new)}/{len(addresses)} addresses added.")
 
 
@@ -471,6 +485,14 @@ def table_flush(tables, name, addresses, options):
 def table_kill(tables, name, addresses, options):
     del tables[name]
     return said(options, "1 table deleted.")
+
+
+def table_expire(tables, name, addresses, options):
+    table = writable(tables, name)
+    seconds, now = int(addresses[0]), int(time.time())
+    gone = [a for a in table["addresses"] if now - times(table).get(a, now) > seconds]
+    count, table["addresses"] = len(table["addresses"]), [a for a in table["addresses"] if a not in gone]
+    return said(options, f"{len(gone)}/{count} addresses expired.")
 
 
 def table_test(tables, name, addresses, options):
@@ -503,6 +525,7 @@ TABLE = {
     "replace": table_replace,
     "flush": table_flush,
     "kill": table_kill,
+    "expire": table_expire,
     "test": table_test,
     "zero": lambda tables, name, addresses, options: said(options, "0/0 addresses have been cleared."),
 }

@@ -95,3 +95,33 @@ def test_j_of_ifconfig_came_with_13_3(tmp_path: Path) -> None:
     host = Host(tmp_path, "13.3-RELEASE")
     host.path("/jails/web").mkdir()
     assert said(host, "jail -qc name=web path=/jails/web vnet persist; ifconfig -j web -l") == "lo0\n"
+
+
+RULES = """\
+table <bad>
+nat on "vtnet0" inet from { 10.0.2.0/24, 10.0.3.0/24 } to any tag translated -> ("vtnet0:0")
+rdr on "vtnet0" inet proto tcp from any to ("vtnet0") port 8443 tag translated -> 10.0.2.20 port 443
+pass in quick proto tcp from any to any port 443 keep state (if-bound, max-src-conn-rate 9/10, overload <bad> flush)
+"""
+PRINTED = """\
+nat on vtnet0 inet from 10.0.2.0/24 to any tag translated -> (vtnet0:0)
+nat on vtnet0 inet from 10.0.3.0/24 to any tag translated -> (vtnet0:0)
+rdr on vtnet0 inet proto tcp from any to (vtnet0) port = 8443 tag translated -> 10.0.2.20 port 443
+"""
+
+
+def test_translations_and_rates_are_printed_as_the_kernel_has_them(host: Host) -> None:
+    host.write("/etc/rules", RULES)
+    assert host.run("kldload pf; pfctl -q -f /etc/rules").returncode == 0
+    assert said(host, "pfctl -sn") == PRINTED
+    state = "(source-track rule, max-src-conn-rate 9/10, overload <bad> flush, if-bound, src.track 10)"
+    assert said(host, "pfctl -sr").endswith(f"keep state {state}\n")
+
+
+def test_what_the_kernel_put_into_a_table_stays_when_rules_are_loaded_until_it_expires(host: Host) -> None:
+    host.write("/etc/rules", RULES)
+    host.run("kldload pf; pfctl -q -f /etc/rules; pfctl -q -t bad -T add 192.0.2.9; pfctl -q -f /etc/rules")
+    assert said(host, "pfctl -t bad -T show") == "   192.0.2.9\n"
+    assert said(host, "pfctl -t bad -T expire 60") == "0/1 addresses expired.\n"
+    assert said(host, "sleep 1.1; pfctl -t bad -T expire 0") == "1/1 addresses expired.\n"
+    assert said(host, "pfctl -t bad -T show") == ""

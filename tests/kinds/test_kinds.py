@@ -13,7 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model import Fleet, Jail, Link, Part, Problem, Rule, Source, Switch, Sysctl, Wall
+from reconciler.model import (
+    Fleet,
+    Jail,
+    Link,
+    Outside,
+    Part,
+    Problem,
+    Redirect,
+    Rule,
+    Source,
+    Switch,
+    Sysctl,
+    Translation,
+    Wall,
+)
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiled, Compiler
 
@@ -83,6 +97,7 @@ def spoken(part: Part) -> Iterator[str]:
             peers = f"{'from' if part.direction == 'in' else 'to'} {' '.join(part.peers) or 'anywhere'}"
             ports = " ".join(map(str, part.ports)) or "all ports"
             yield f"{part.subject or 'the host'} {part.direction} {part.protocol} {ports} {peers} ({part.label})"
+            yield from often(part)
         case Switch():
             kind = "routed" if part.routed else f"bridged to {part.uplink}"
             yield " ".join([f"switch {part.name}, {kind}", *part.addresses])
@@ -93,6 +108,28 @@ def spoken(part: Part) -> Iterator[str]:
             yield f"sysctl {part.key} = {part.value}"
         case Wall():
             yield f"everything {part.direction} that no rule lets pass is dropped"
+        case Outside():
+            yield from outside(part)
+        case Translation():
+            yield f"{' '.join(part.networks)} leave by {part.nic} as the host"
+        case Redirect():
+            to = f"{part.jail} at {part.address} {part.port}"
+            yield f"{part.protocol} {part.host_port} of the host on {part.nic} leads to {to}"
+
+
+def outside(part: Outside) -> Iterator[str]:
+    if part.blocked:
+        yield f"nobody from {' '.join(part.blocked)} comes in by {part.nic}"
+    if part.strict:
+        yield f"nobody comes in by {part.nic} without a way back there"
+    if part.uncounted:
+        yield f"no rate counts {' '.join(part.uncounted)}"
+
+
+def often(rule: Rule) -> Iterator[str]:
+    if rule.rate:
+        rate = f"{rule.rate.connections} connections in {rule.rate.seconds} s"
+        yield f"{rule.subject} {rule.ports[0]}: more than {rate} and nothing for {rule.rate.block} s"
 
 
 def spoken_jail(jail: Jail) -> Iterator[str]:
@@ -100,7 +137,8 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     release = f" with {source(jail.release)}" if jail.release else ""
     memory = f"{jail.limits.memory >> 20}Mi" if jail.limits.memory else "unlimited memory"
     cpu = f"{jail.limits.cpu} % of a core" if jail.limits.cpu else "unlimited CPU"
-    announced = f", announced on {nic.announce}" if nic.announce else ""
+    private = f", privately {nic.private}" if nic.private else ""
+    announced = f"{private}, announced on {nic.announce}" if nic.announce else private
     yield f"{jail.id} is {jail.blueprint} from {source(jail.application)}{release}"
     yield f"{jail.id} on {nic.switch} as {nic.host_side} {nic.mac} {' '.join(nic.addresses)}{announced}"
     for more in jail.more:

@@ -63,6 +63,7 @@ NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255
 """The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
 INLINE = 4
 """Peers of one rule that stay in it: the kernel has a rule for each, and each can be taken back by itself."""
+OWN = ("(self)", "any")
 ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
 
 
@@ -92,9 +93,11 @@ def ruleset(spec: HostSpec) -> bytes:
         *(line for name, inside in gates.items() for line in routed_switch(name, inside, policy)),
         *(line for jail in bridged for line in bridged_port(jail, policy)),
         *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
-        *translated(spec),
+        "# elsewhere",
+        *strangers(routed, policy.groups),
+        *translated(spec, policy.groups),
         *elsewhere(routed, bridged, policy.groups),
-        *host(spec.ssh.port, bridged, policy),
+        *host(spec, bridged, policy),
     ]
     tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
     return "\n".join([HEAD, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
@@ -151,9 +154,16 @@ def translations(spec: HostSpec) -> Iterator[str]:
         yield f"rdr on {quoted(part.nic)} inet proto {part.protocol} from any {to}"
 
 
-def translated(spec: HostSpec) -> Iterator[str]:
+def translated(spec: HostSpec, groups: Groups) -> Iterator[str]:
+    """Private addresses are known on their host alone: whatever has one at an uplink stays here."""
+    private = [jail.nic.private.partition("/")[0] for jail in spec.jails if jail.nic.private]
+    if private:
+        # pf lets a packet go as it is when there is nothing to translate it to (pf_lb.c), and it has the tag
+        yield f"block drop out quick inet from {groups(sorted(private))} to any"
     if any(isinstance(part, Translation | Redirect) for part in spec.parts):
         yield f"pass quick inet all tagged {TRANSLATED} keep state (if-bound)"
+    if private:
+        yield f"block drop in quick inet from any to {groups(sorted(private))}"
 
 
 # ── routed switches ──────────────────────────────────────────────────────────────────────────────────────────
@@ -269,13 +279,16 @@ def to_bridged(switches: Iterable[Switch], jails: Sequence[Jail], policy: Policy
 # ── everywhere else ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def elsewhere(routed: Sequence[Jail], bridged: Sequence[Jail], groups: Groups) -> Iterator[str]:
-    """Uplinks. A router of the segment may bring a bridged jail's packet back, for another jail of this host."""
-    yield "# elsewhere"
+def strangers(routed: Sequence[Jail], groups: Groups) -> Iterator[str]:
+    """With the address of a jail that is behind its switch."""
     if routed:
         yield f"block drop in quick from {theirs(routed, groups)} to any"
         # its jail is gone, and with it the route
         yield f"block drop out quick from any to {theirs(routed, groups)}"
+
+
+def elsewhere(routed: Sequence[Jail], bridged: Sequence[Jail], groups: Groups) -> Iterator[str]:
+    """Uplinks. A router of the segment may bring a bridged jail's packet back, for another jail of this host."""
     for jails in filter(None, (routed, bridged)):
         yield f"pass in quick from any to {theirs(jails, groups)} no state"
         yield f"pass out quick from {theirs(jails, groups)} to any no state"
@@ -285,8 +298,9 @@ def theirs(jails: Sequence[Jail], groups: Groups) -> str:
     return groups([address for jail in jails for address in addresses(jail)])
 
 
-def host(ssh: int, bridged: Sequence[Jail], policy: Policy) -> Iterator[str]:
+def host(spec: HostSpec, bridged: Sequence[Jail], policy: Policy) -> Iterator[str]:
     """Jails are judged by now; others reach of the host what the policy says, or everything without one."""
+    ssh = spec.ssh.port
     yield "# the host"
     yield f"pass in quick inet6 proto ipv6-icmp all icmp6-type {numbers(HEARD)} no state allow-opts"
     yield "pass out quick inet6 proto ipv6-icmp all no state allow-opts"
@@ -299,7 +313,16 @@ def host(ssh: int, bridged: Sequence[Jail], policy: Policy) -> Iterator[str]:
     for direction in ("in", "out"):
         rules = policy.rules.get(("", direction), ()) if direction in policy.walls else ()
         yield from sorted({line for rule in rules for line in host_lines(rule, policy.groups)})
+    if not policy.walls:
+        yield from known_answers(spec)
     yield from unwalled(policy.walls)
+
+
+def known_answers(spec: HostSpec) -> Iterator[str]:
+    """To a port of the host that is also one for visitors: only a state comes before a translation."""
+    for nic in sorted({part.nic for part in spec.parts if isinstance(part, Redirect)}):
+        for rule in ANYTHING:
+            yield from (f"{line} (if-bound)" for line in matched(rule, f"pass out quick on {quoted(nic)} inet", *OWN))
 
 
 def host_lines(rule: Rule, groups: Groups) -> Iterator[str]:

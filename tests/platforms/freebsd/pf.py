@@ -1,8 +1,9 @@
 """pf as pf.conf(5) has it: which rules a text means, and what they do with a packet.
 
 In: the text of a pf.conf, or what `pfctl -nvf` makes of one; packets, one interface at a time. Out: rules as the kernel
-would have them, one for each combination of lists; pass or block. It knows the part of the language that the tests
-use, and everything else is an error. It shares nothing with what renders our rules, and must not know them.
+would have them, one for each combination of lists; what a packet has become behind an interface, if it passes. It
+knows the part of the language that the tests use, and everything else is an error; sources are parse.y, pf.c and
+pf_lb.c of FreeBSD 13. It shares nothing with what renders our rules, and must not know them.
 """
 
 from __future__ import annotations
@@ -58,15 +59,33 @@ class Rule:
     options: bool = False
     """allow-opts"""
     label: str = ""
-    counted: str = ""
-    """Options of its states that have no part in whether a packet passes, as they were written."""
+    tagged: str = ""
+    rate: Rate | None = None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """More than `limit` connections in `seconds`: the source comes into `table`; `flush` ends its connections."""
+
+    limit: int
+    seconds: int
+    table: str = ""
+    flush: str = ""
+    """"", of this rule, or global"""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """Kept as it was written: none of ours has any."""
+    """What matches has another source (nat) or destination (rdr)."""
 
-    words: tuple[str, ...]
+    kind: str
+    rule: Rule
+    to: Where
+    """An address, or an interface's in brackets; ports None: pf chooses one (nat), or it stays (rdr)."""
+    tag: str = ""
+    passes: bool = False
+    """`rdr pass`"""
+    taking_turns: bool = False
 
 
 @dataclass
@@ -89,11 +108,19 @@ class Packet:
     icmp: int = -1
     flags: str = "S"
     options: bool = False
+    tag: str = ""
+    """Given by a rule, and kept until it leaves the host."""
 
     @property
     def answer(self) -> Packet:
-        ends = replace(self, source=self.destination, destination=self.source)
-        return replace(ends, port=self.source_port, source_port=self.port, flags="SA")
+        ends = replace(self, source=self.destination, destination=self.source, tag="")
+        icmp = {8: 0, 128: 129}.get(self.icmp, self.icmp)
+        return replace(ends, port=self.source_port, source_port=self.port, flags="SA", icmp=icmp)
+
+    @property
+    def connection(self) -> Packet:
+        """What states know of it."""
+        return replace(self, flags="", options=False, tag="", icmp={0: 8, 129: 128}.get(self.icmp, self.icmp))
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,14 +205,15 @@ class Words:
         return found
 
     def _entry(self) -> Iterator[str]:
-        """A word, `! word`, `<table>` or `(interface)`."""
+        """A word, `! word`, `<table>` or `(interface:0)`."""
         word = self.next()
         yield word
         if word == "!":
             yield from self._entry()
         elif word in ("<", "("):
-            yield self.next()
-            yield self.expect(">", ")")
+            while word not in (">", ")"):
+                word = self.next()
+                yield word
 
 
 # ── a whole file ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,7 +255,7 @@ def read(found: Ruleset, words: Words, interfaces: Mapping[str, str]) -> None:
         case "scrub":
             scrub(found, words)
         case "nat" | "rdr" as kind:
-            found.translations.append(Translation((kind, *words.rest())))
+            found.translations += translations(kind, words)
         case "antispoof":
             found.rules += antispoof(words, interfaces)
         case action:
@@ -308,6 +336,8 @@ def ends(words: Words) -> tuple[list[Where], list[Where]]:
         return [Where()], [Where()]
     senders = list(side(words)) if words.take("from") else [Where()]
     receivers = list(side(words)) if words.take("to") else [Where()]
+    if any(receiver.special == "urpf-failed" for receiver in receivers):
+        raise SyntaxFault('"urpf-failed" is not permitted in a destination address')
     return senders, receivers
 
 
@@ -324,15 +354,25 @@ def place(words: Words) -> Where:
         case "no-route" | "urpf-failed" as word:
             return Where(special=word)
         case "(":
-            name = words.next()
-            words.expect(")")
-            return Where(special=f"({name})")
+            return Where(special=f"({interface_of(words)})")
         case "<":
             name = words.next()
             words.expect(">")
             return Where(table=name)
         case word:
             return Where(network(word))
+
+
+def interface_of(words: Words) -> str:
+    """As brackets have it: a name, and which of its addresses."""
+    name = words.next()
+    while words.peek() != ")":
+        name += words.next()
+    words.expect(")")
+    plain, *modifiers = name.split(":")
+    if not plain[:1].isalpha() or len(plain) > 15 or set(modifiers) - {"network", "broadcast", "peer", "0"}:
+        raise SyntaxFault(f"interface {name}")
+    return name
 
 
 def network(word: str) -> IPv4Network | IPv6Network:
@@ -358,7 +398,7 @@ def filters(rule: Rule, words: Words) -> list[Rule]:
     """One for each type of ICMP."""
     types: list[int | None] = [None]
     while words:
-        match words.expect("flags", "keep", "no", "label", "allow-opts", "icmp-type", "icmp6-type"):
+        match words.expect("flags", "keep", "no", "label", "allow-opts", "tagged", "icmp-type", "icmp6-type"):
             case "flags":
                 rule = replace(rule, flags=words.expect("any", "S/SA"))
             case "keep":
@@ -370,6 +410,8 @@ def filters(rule: Rule, words: Words) -> list[Rule]:
                 rule = replace(rule, label=label(words.next()))
             case "allow-opts":
                 rule = replace(rule, options=True)
+            case "tagged":
+                rule = replace(rule, tagged=tag(words))
             case _:
                 types = [int(entry.next()) for entry in words.listed()]
     return [replace(rule, icmp=kind) for kind in types]
@@ -381,34 +423,61 @@ def label(word: str) -> str:
     return str(word)
 
 
+def tag(words: Words) -> str:
+    word = words.next()
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", word):
+        raise SyntaxFault(f"tag {word}")
+    return word
+
+
 def with_state(rule: Rule, words: Words) -> Rule:
     words.expect("state")
     rule = replace(rule, state=True)
     if not words.take("("):
         return rule
-    inside: list[str] = []
-    while (word := words.next()) != ")":
-        inside.append(word)
-    match inside:
-        case ["if-bound"]:
+    seen: set[str] = set()
+    while words.take(",") or not seen or not words.take(")"):
+        option = words.next()
+        if option in seen:
+            raise SyntaxFault(f"{option}: multiple definitions")
+        seen.add(option)
+        rule = with_option(rule, option, words)
+    if rule.rate and not rule.rate.seconds:
+        raise SyntaxFault("'overload' requires 'max-src-conn' or 'max-src-conn-rate'")
+    return rule
+
+
+def with_option(rule: Rule, option: str, words: Words) -> Rule:
+    rate = rule.rate or Rate(0, 0)
+    match option:
+        case "if-bound":
             return replace(rule, bound=True)
-        case ["sloppy"]:
+        case "sloppy":
             return replace(rule, sloppy=True)
-        case ["max-src-conn-rate" | "max-src-conn" | "source-track", *_]:
-            # pfctl says what follows from the rest
-            tracked = re.sub(r"^source-track rule , | , src\.track \d+$", "", " ".join(inside))
-            return replace(rule, counted=tracked)
-    raise SyntaxFault(f"keep state ({' '.join(inside)})")
+        case "max-src-conn-rate":
+            limit, seconds = map(int, words.next().split("/"))
+            if not limit or not seconds or limit > (1 << 32) // 1000:
+                raise SyntaxFault("'max-src-conn-rate' values")
+            return replace(rule, rate=replace(rate, limit=limit, seconds=seconds))
+        case "overload":
+            name = place(words).table
+            flush = words.take("flush") and f"flush {words.take('global')}".strip()
+            return replace(rule, rate=replace(rate, table=name, flush=flush))
+        case "source-track" | "src.track" | "max-src-conn":
+            # the first two are what pfctl adds; of connections at one time nothing is known here
+            words.next()
+            return rule
+    raise SyntaxFault(f"keep state ({option})")
 
 
-def consistent(rule: Rule) -> Iterator[Rule]:
+def consistent(rule: Rule, translates: str = "") -> Iterator[Rule]:
     """What pfctl leaves out of a product of lists, what it adds, and what it refuses."""
     seen = {family for family in (rule.family, rule.sender.family, rule.receiver.family) if family}
     ported = rule.sender.ports or rule.receiver.ports
     if len(seen) > 1:
         return
     family = "".join(seen)
-    if ported and rule.protocol not in ("tcp", "udp"):
+    if ported and rule.protocol not in ("tcp", "udp") and translates != "nat":
         raise SyntaxFault("port only applies to tcp/udp")
     if rule.icmp is not None and rule.protocol not in ("icmp", "ipv6-icmp"):
         raise SyntaxFault("icmp-type only applies to icmp")
@@ -418,55 +487,189 @@ def consistent(rule: Rule) -> Iterator[Rule]:
     yield replace(rule, family=family, flags="" if flags == "any" else flags)
 
 
+# ── translation ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def translations(kind: str, words: Words) -> Iterator[Translation]:
+    passes = bool(words.take("pass"))
+    on = [(bool(e.take("!")), e.name()) for e in words.listed()] if words.take("on") else [(False, "")]
+    family = words.take("inet", "inet6")
+    protocols = [e.expect(*PROTOCOLS) for e in words.listed()] if words.take("proto") else [""]
+    senders, receivers = ends(words)
+    name = tag(words) if words.take("tag") else ""
+    matching = Rule("pass", tagged=tag(words) if words.take("tagged") else "")
+    to = target(words)
+    turns = bool(words.take("round-robin")) or several(to.special)
+    seen = family or next(filter(None, (w.family for w in (*senders, *receivers, to))), "")
+    for (elsewhere, nic), protocol, sender, receiver in product(on, protocols, senders, receivers):
+        whole = replace(matching, interface=nic, elsewhere=elsewhere, sender=sender, receiver=receiver)
+        for rule in consistent(replace(whole, protocol=protocol, family=seen), translates=kind):
+            yield Translation(kind, rule, fitting(kind, to, rule), name, passes, turns)
+
+
+def several(special: str) -> bool:
+    """`(em0:0)` is one address; `(em0)` may be more, and `(em:0)` is a group of interfaces (DYNIF_MULTIADDR)."""
+    return special.startswith("(") and not re.search(r"\d:0\)$", special)
+
+
+def target(words: Words) -> Where:
+    words.expect("->")
+    to = place(words)
+    if to.table or to.special in ("no-route", "urpf-failed") or (to.network and to.network.num_addresses > 1):
+        raise SyntaxFault(f"-> {to}: not known here")
+    return replace(to, ports=port(words)) if words.take("port") else to
+
+
+def fitting(kind: str, to: Where, rule: Rule) -> Where:
+    if to.family not in ("", rule.family):
+        raise SyntaxFault("no translation address with matching address family found.")
+    if kind == "rdr" and to.ports and rule.protocol not in ("tcp", "udp"):
+        raise SyntaxFault("rpool port only applies to tcp/udp")
+    return to
+
+
 # ── packets ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
     interface: str
     """"" when it floats."""
     direction: str
-    packet: Packet
+    before: Packet
+    after: Packet
+    """Translated, or the same."""
     rule: Rule
+    answered: bool = False
+    counted: bool = False
 
-    def has(self, interface: str, direction: str, packet: Packet) -> bool:
+    def made(self, interface: str, direction: str, packet: Packet) -> Packet | None:
         """The same way in the same direction, or back in the other one (pf_find_state)."""
         if self.interface not in ("", interface):
-            return False
-        back = replace(packet.answer, flags="")
-        forth = replace(packet, flags="")
-        return replace(self.packet, flags="") == (forth if direction == self.direction else back)
+            return None
+        forth = direction == self.direction
+        known, other = (self.before, self.after) if forth else (self.after.answer, self.before.answer)
+        if known.connection != packet.connection:
+            return None
+        self.answered = self.answered or not forth
+        ends = replace(packet, source=other.source, destination=other.destination)
+        return replace(ends, source_port=other.source_port, port=other.port)
+
+
+@dataclass
+class Threshold:
+    """pf_add_threshold: what was counted fades with the time that has passed since the last one."""
+
+    count: int = 0
+    last: int = 0
+
+    def above(self, rate: Rate, now: int) -> bool:
+        passed = now - self.last
+        self.count = 0 if passed >= rate.seconds else self.count - self.count * passed // rate.seconds
+        self.count, self.last = self.count + 1000, now
+        return self.count > rate.limit * 1000
 
 
 class Firewall:
-    """A ruleset in force, with its states. `own`: the host's addresses."""
+    """A ruleset in force, with its states and tables. `interfaces`: the host's addresses; `now`: seconds."""
 
-    def __init__(self, ruleset: Ruleset, own: Iterable[str] = (), tables: Mapping[str, Iterable[str]] = {}) -> None:
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        interfaces: Mapping[str, Iterable[str]] = {},
+        tables: Mapping[str, Iterable[str]] = {},
+    ) -> None:
         self.ruleset = ruleset
         self.states: list[State] = []
-        self._own = {ip_address(address) for address in own}
+        self.now = 0
+        self._counts: dict[tuple[Rule, str], Threshold] = {}
+        self._addresses = {name: [ip_address(a) for a in listed] for name, listed in interfaces.items()}
         listed = {**ruleset.tables, **tables}
-        self._tables = {name: [ip_network(entry) for entry in entries] for name, entries in listed.items()}
+        self.tables = {name: {ip_network(entry): 0 for entry in entries} for name, entries in listed.items()}
 
     def passes(self, direction: str, interface: str, packet: Packet, failed: str = "") -> bool:
-        """`failed`: urpf-failed or no-route, if one of them holds for this packet."""
-        if interface in self.ruleset.skipped or any(s.has(interface, direction, packet) for s in self.states):
-            return True
-        decided = Rule("pass")
-        for rule in self.ruleset.rules:
-            if self._matches(rule, direction, interface, packet, failed):
+        return self.passed(direction, interface, packet, failed) is not None
+
+    def passed(self, direction: str, interface: str, packet: Packet, failed: str = "") -> Packet | None:
+        """What it has become. `failed`: urpf-failed or no-route, if one of them holds for this packet."""
+        if interface in self.ruleset.skipped:
+            return packet
+        for state in self.states:
+            made = state.made(interface, direction, packet)
+            if made:
+                return made if self._counted(state, direction, packet) else None
+        return self._judged(direction, interface, packet, failed)
+
+    def _judged(self, direction: str, interface: str, packet: Packet, failed: str) -> Packet | None:
+        by, translated = self._translated(direction, interface, packet, failed)
+        decided = Rule("pass") if not by or not by.passes else by.rule
+        for rule in self.ruleset.rules if not by or not by.passes else ():
+            if self._matches(rule, direction, interface, translated, failed):
                 decided = rule
                 if rule.quick:
                     break
-        if decided.action == "block" or (packet.options and not decided.options):
-            return False
-        if decided.state:
-            self.states.append(State(interface if decided.bound else "", direction, packet, decided))
-        return True
+        if decided.action == "block" or (translated.options and not decided.options):
+            return None
+        if decided.state or by:
+            bound = interface if decided.bound else ""
+            self.states.append(State(bound, direction, packet, translated, decided))
+        return translated
 
     def kill(self, label: str) -> None:
         """As `pfctl -k label -k LABEL` does."""
         self.states = [state for state in self.states if state.rule.label != label]
+
+    def expire(self, table: str, seconds: int) -> None:
+        """As `pfctl -t TABLE -T expire SECONDS` does."""
+        entries = self.tables[table].items()
+        self.tables[table] = {entry: since for entry, since in entries if self.now - since <= seconds}
+
+    # ── what a rate counts ──────────────────────────────────────────────────────────────────────────────────
+
+    def _counted(self, state: State, direction: str, packet: Packet) -> bool:
+        """A connection is one when its third packet comes (pf_tcp_track_full, pf_src_connlimit)."""
+        rate, rule = state.rule.rate, state.rule
+        third = packet.protocol == "tcp" and state.answered and direction == state.direction
+        if not rate or not third or state.counted:
+            return True
+        state.counted, source = True, state.before.source
+        if not self._counts.setdefault((rule, source), Threshold()).above(rate, self.now):
+            return True
+        if rate.table:
+            self.tables[rate.table].setdefault(ip_network(source), self.now)
+        gone = {"": [state], "flush": self._of(source, rule), "flush global": self._of(source)}[rate.flush]
+        self.states = [other for other in self.states if other is not state and other not in gone]
+        return False
+
+    def _of(self, source: str, rule: Rule | None = None) -> list[State]:
+        return [s for s in self.states if s.before.source == source and rule in (None, s.rule)]
+
+    # ── what a rule says ────────────────────────────────────────────────────────────────────────────────────
+
+    def _translated(
+        self, direction: str, interface: str, packet: Packet, failed: str
+    ) -> tuple[Translation | None, Packet]:
+        """The first that matches. Its tag is given even where there is no address to translate to (pf_lb.c)."""
+        for each in self.ruleset.translations:
+            way = {"nat": "out", "rdr": "in"}[each.kind]
+            if way == direction and self._matches(each.rule, direction, interface, packet, failed):
+                packet = replace(packet, tag=each.tag or packet.tag)
+                to = self._target(each)
+                return (each, self._changed(each, to, packet)) if to else (None, packet)
+        return None, packet
+
+    def _target(self, each: Translation) -> str:
+        if each.to.network is not None:
+            return str(each.to.network.network_address)
+        version = 6 if each.rule.family == "inet6" else 4
+        return next((str(a) for a in self._dynamic(each.to.special) if a.version == version), "")
+
+    def _changed(self, each: Translation, to: str, packet: Packet) -> Packet:
+        ports = each.to.ports[0] if each.to.ports else 0
+        if each.kind == "rdr":
+            return replace(packet, destination=to, port=ports or packet.port)
+        free = 50001 + sum(state.before != state.after for state in self.states)
+        return replace(packet, source=to, source_port=ports or (free if packet.source_port else 0))
 
     def _matches(self, rule: Rule, direction: str, interface: str, packet: Packet, failed: str) -> bool:
         source, destination = ip_address(packet.source), ip_address(packet.destination)
@@ -476,6 +679,7 @@ class Firewall:
             and rule.family in ("", "inet" if source.version == 4 else "inet6")
             and rule.protocol in ("", packet.protocol)
             and rule.icmp in (None, packet.icmp)
+            and rule.tagged in ("", packet.tag)
             and not (rule.flags and packet.protocol == "tcp" and (set(packet.flags) & set("SA")) != {"S"})
             and self._at(rule.sender, source, packet.source_port, failed)
             and self._at(rule.receiver, destination, packet.port, failed)
@@ -484,8 +688,19 @@ class Firewall:
     def _at(self, where: Where, address: Address, port: int, failed: str) -> bool:
         if where.ports and not where.ports[0] <= port <= where.ports[1]:
             return False
+        if where.special.startswith("("):
+            return address in self._dynamic(where.special)
         if where.special:
-            return address in self._own if where.special == "(self)" else where.special == failed
+            return where.special == failed
         if where.table:
-            return any(address in entry for entry in self._tables[where.table])
+            return any(address in entry for entry in self.tables[where.table])
         return where.network is None or address in where.network
+
+    def _dynamic(self, special: str) -> list[Address]:
+        """The addresses of `(interface)`, now; with `:0` the first of each family."""
+        name, _, modifier = special.strip("()").partition(":")
+        if name == "self":
+            return [address for listed in self._addresses.values() for address in listed]
+        listed = self._addresses.get(name, [])
+        firsts = [next((a for a in listed if a.version == version), None) for version in (4, 6)]
+        return [a for a in firsts if a] if modifier == "0" else listed

@@ -65,6 +65,7 @@ def test_a_written_ruleset_means_what_pfctl_printed_of_it(name: str) -> None:
     assert sorted(written.rules, key=repr) == sorted(printed.rules, key=repr)
     assert written.tables.keys() == printed.tables.keys()
     assert (written.scrubs, written.skipped) == (printed.scrubs, printed.skipped)
+    assert written.translations == printed.translations
 
 
 PEERS = {"blocklist": ["203.0.113.0/24"], "xpeers": ["198.51.100.7"], "payments": ["198.51.100.80/28"]}
@@ -84,6 +85,19 @@ ARTICLE = {
 }
 
 
+def test_the_articles_visitors_come_to_nginx_by_the_servers_address_and_at_most_100_in_10_seconds() -> None:
+    firewall = Firewall(recorded("article.printed"), {"xnic": ["192.0.2.155"]}, PEERS)
+    for number in range(101):
+        packet = Packet("tcp", "198.51.100.1", "192.0.2.155", 443, 50000 + number)
+        inside = firewall.passed("in", "xnic", packet)
+        assert inside
+        assert (inside.destination, inside.port) == ("10.0.2.20", 443)
+        assert firewall.passed("out", "xnic", inside.answer) == packet.answer
+        assert firewall.passes("in", "xnic", replace(packet, flags="A")) == (number < 100)
+    assert not firewall.passes("in", "xnic", replace(packet, source_port=9))
+    assert not firewall.states
+
+
 @pytest.mark.parametrize(("line", "passes"), ARTICLE.values(), ids=ARTICLE)
 def test_the_articles_ruleset_does_what_the_article_says(line: str, passes: bool) -> None:
     direction, interface, protocol, source, destination, port = line.split()
@@ -99,6 +113,26 @@ def test_the_articles_ruleset_does_what_the_article_says(line: str, passes: bool
         "pass in all\nnat on vtnet0 from 10.0.0.0/8 to any -> (vtnet0)\n",
         "pass in proto tcp to any port nosuchservice\n",
         "pass all",
+        # by the grammar of 13.2 (parse.y); what 14 and 15 have more is refused as well
+        "nat on a inet from 10.0.0.0/8 to any\n",
+        "nat out on a inet from 10.0.0.0/8 to any -> (a)\n",
+        "nat quick on a inet from 10.0.0.0/8 to any -> (a)\n",
+        "nat on a inet from 10.0.0.0/8 to any -> (a) tag x\n",
+        "nat on a inet from 10.0.0.0/8 to any -> (a:1)\n",
+        "nat on a inet from 10.0.0.0/8 to any -> (a0123456789012345)\n",
+        "nat on a inet6 from any to any -> 192.0.2.1\n",
+        "rdr on a inet from any to any port 80 -> 10.0.0.1\n",
+        "rdr on a inet from any to any -> 10.0.0.1 port 80\n",
+        "rdr on a inet proto tcp from any to any port 80 -> 10.0.0.1 keep state\n",
+        "match out on a inet from 10.0.0.0/8 to any nat-to (a)\n",
+        "pass in on a inet proto tcp from any to any port 80 rdr-to 10.0.0.1\n",
+        "pass in all tagged\n",
+        "pass in from any to urpf-failed\n",
+        "pass in all keep state (if-bound, if-bound)\n",
+        "pass in all keep state ()\n",
+        "pass in all keep state (overload <t>)\n",
+        "pass in all keep state (max-src-conn-rate 0/10)\n",
+        "pass in all keep state (max-src-conn-rate 9/10, overload <t> global)\n",
     ],
 )
 def test_what_pfctl_refused_is_refused(text: str) -> None:
@@ -123,6 +157,94 @@ def test_a_state_lets_the_same_way_and_its_answers_pass_and_a_bound_one_only_whe
         assert not firewall.passes("out", "a", packet)
     assert floating.passes("in", "b", packet)
     assert not bound.passes("in", "b", packet)
+
+
+ROUTER = """\
+nat on "em0" inet from { 10.0.2.0/24, 10.0.3.0/24 } to any tag translated -> ("em0:0")
+rdr on "em0" inet proto tcp from any to ("em0") port 2220 tag translated -> 10.0.2.20 port 22
+block all
+pass quick inet all tagged translated keep state (if-bound)
+"""
+ROUTERS = {"em0": ("2001:db8::1", "192.0.2.1", "192.0.2.2"), "em1": ("10.0.2.1",)}
+
+
+def test_what_leaves_has_the_interfaces_first_address_and_answers_find_back() -> None:
+    firewall = Firewall(parse(ROUTER), ROUTERS)
+    packet = Packet("tcp", "10.0.3.7", "198.51.100.1", 443, 50000)
+    outside = firewall.passed("out", "em0", packet)
+    assert outside
+    assert (outside.source, outside.destination, outside.port) == ("192.0.2.1", "198.51.100.1", 443)
+    assert outside.source_port > 50000
+    assert firewall.passed("in", "em0", outside.answer) == packet.answer
+    assert not firewall.passes("in", "em1", outside.answer)
+    assert not firewall.passes("out", "em0", replace(packet, source="10.0.4.7"))
+
+
+def test_two_that_leave_by_one_address_are_told_apart() -> None:
+    firewall = Firewall(parse(ROUTER), ROUTERS)
+    packets = [Packet("udp", f"10.0.2.{number}", "198.51.100.1", 53, 5000) for number in (2, 3)]
+    outside = [firewall.passed("out", "em0", packet) for packet in packets]
+    assert [firewall.passed("in", "em0", packet.answer) for packet in outside if packet] == [p.answer for p in packets]
+
+
+def test_without_an_address_a_packet_has_its_tag_and_leaves_as_it_is() -> None:
+    packet = Packet("tcp", "10.0.3.7", "198.51.100.1", 443, 50000)
+    outside = Firewall(parse(ROUTER), {"em0": ["2001:db8::1"]}).passed("out", "em0", packet)
+    assert outside == replace(packet, tag="translated")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.2"])
+def test_a_redirected_packet_is_judged_as_what_it_becomes_and_answered_by_whom_was_asked(address: str) -> None:
+    firewall = Firewall(parse(ROUTER), ROUTERS)
+    packet = Packet("tcp", "198.51.100.1", address, 2220, 50000)
+    inside = firewall.passed("in", "em0", packet)
+    assert inside
+    assert (inside.destination, inside.port) == ("10.0.2.20", 22)
+    assert firewall.passed("out", "em0", inside.answer) == packet.answer
+    assert not firewall.passes("in", "em1", packet)
+
+
+RATED = """\
+table <bad>
+block all
+block in quick from <bad>
+pass in proto tcp from any to any port 80 keep state (max-src-conn-rate 3/10, overload <bad> {flush})
+pass in proto tcp from any to any port 81
+"""
+
+
+def connect(firewall: Firewall, port: int, source_port: int) -> bool:
+    """Whether all three packets passed."""
+    packet = Packet("tcp", "198.51.100.1", "192.0.2.1", port, source_port)
+    if not firewall.passes("in", "em0", packet) or not firewall.passes("out", "em0", packet.answer):
+        return False
+    return firewall.passes("in", "em0", replace(packet, flags="A"))
+
+
+@pytest.mark.parametrize(("flush", "left"), [("", [80, 80, 80, 81]), ("flush", [81]), ("flush global", [])])
+def test_who_connects_too_often_comes_into_the_table_and_loses_connections(flush: str, left: list[int]) -> None:
+    firewall = Firewall(parse(RATED.format(flush=flush)))
+    assert connect(firewall, 81, 999)
+    assert [connect(firewall, 80, number) for number in range(5)] == [True, True, True, False, False]
+    assert sorted(state.before.port for state in firewall.states) == left
+    assert not connect(firewall, 81, 1000)
+    firewall.now = 200
+    firewall.expire("bad", 200)
+    assert not connect(firewall, 80, 1001)
+    firewall.expire("bad", 199)
+    assert connect(firewall, 80, 1002)
+
+
+def test_a_count_fades_with_time_and_ends_with_its_seconds() -> None:
+    firewall = Firewall(parse(RATED.format(flush="")))
+    assert all(connect(firewall, 80, number) for number in range(3))
+    firewall.now = 5
+    assert connect(firewall, 80, 3)
+    assert not connect(firewall, 80, 4)
+    patient = Firewall(parse(RATED.format(flush="")))
+    for number in range(40):
+        patient.now = number * 10
+        assert connect(patient, 80, number)
 
 
 # ── what others ask of the text ──────────────────────────────────────────────────────────────────────────────

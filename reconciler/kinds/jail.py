@@ -173,17 +173,24 @@ def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator
     """Ports of the host, and rates: what `publish` says beside who may come in."""
     for index, entry in enumerate(document.spec.get("publish", ())):
         pointer = ("spec", "publish", index)
-        if "hostPort" in entry and not (place.private or place.ipv4):
-            hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
-            yield problem(document.path, (*pointer, "hostPort"), "it has no IPv4 address to lead visitors to", hint)
-        elif "hostPort" in entry and staff.named("Location")[place.location].spec["mode"] == "bridged":
-            message = "visitors of a jail in a bridged location come by its router, not by its host"
-            yield problem(document.path, (*pointer, "hostPort"), message, "remove it")
-        elif "hostPort" in entry and "uplink" not in staff.named("Host")[place.host].spec:
-            message = f"host {place.host} has no uplink on which visitors could come"
-            yield problem(document.path, (*pointer, "hostPort"), message, "ask the staff to add one")
+        if "hostPort" in entry:
+            yield from host_port_problems(document, (*pointer, "hostPort"), staff, place)
         if "rate" in entry and entry.get("protocol") == "udp":
             yield problem(document.path, (*pointer, "rate"), "UDP has no connections to count", "remove it")
+
+
+def host_port_problems(document: Document, pointer: Pointer, staff: Staff, place: Place) -> Iterator[Problem]:
+    """Where the jail's router is not the host, its answers would not come back through the host."""
+    if staff.named("Location")[place.location].spec["mode"] == "bridged":
+        message = "the jails of a bridged location answer by its router, past their host"
+        yield problem(document.path, pointer, message, "remove it; visitors come to the jail's own address")
+        return
+    if not (place.private or place.ipv4):
+        hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
+        yield problem(document.path, pointer, "it has no IPv4 address to lead visitors to", hint)
+    if "uplink" not in staff.named("Host")[place.host].spec:
+        message = f"host {place.host} has no uplink on which visitors could come"
+        yield problem(document.path, pointer, message, "ask the staff to add one")
 
 
 def router_problems(document: Document, pointer: Pointer, address: str, location: Document) -> Iterator[Problem]:

@@ -89,7 +89,7 @@ def ruleset(spec: HostSpec) -> bytes:
     outsides = [part for part in spec.parts if isinstance(part, Outside)]
     policy = Policy(by_place(spec), walls, Groups(), tuple(p for part in outsides for p in part.uncounted))
     body = [
-        *(line for part in outsides for line in door(part, policy.groups)),
+        *(line for part in outsides for line in door(part, spec, policy.groups)),
         *(line for name, inside in gates.items() for line in routed_switch(name, inside, policy)),
         *(line for jail in bridged for line in bridged_port(jail, policy)),
         *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
@@ -132,11 +132,14 @@ def limited(spec: HostSpec) -> dict[str, int]:
 # ── the uplink ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def door(part: Outside, groups: Groups) -> Iterator[str]:
+def door(part: Outside, spec: HostSpec, groups: Groups) -> Iterator[str]:
     """Before all else. Neighbour discovery has sources without a way back, and is neither TCP nor UDP."""
+    at_home = {jail.nic.switch for jail in spec.jails}
+    # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
+    doors = [part.nic, *(p.uplink for p in spec.parts if isinstance(p, Switch) and p.uplink and p.name in at_home)]
+    for nic in doors if part.blocked else ():
+        yield f"block drop in quick on {quoted(nic)} from {groups(collapsed(part.blocked))} to any"
     start = f"block drop in quick on {quoted(part.nic)}"
-    if part.blocked:
-        yield f"{start} from {groups(collapsed(part.blocked))} to any"
     if part.strict:
         yield f"{start} proto {{ tcp, udp }} from no-route to any"
         yield f"{start} proto {{ tcp, udp }} from urpf-failed to any"

@@ -125,14 +125,15 @@ def outsides(spec: HostSpec) -> list[Outside]:
 
 def outside_chain(spec: HostSpec) -> Iterator[str]:
     """What is dropped at the door, whoever it is for. Neighbour discovery has sources without a way back."""
-    bridged = [part.name for part in spec.parts if isinstance(part, Switch) and not part.routed]
+    at_home = {jail.nic.switch for jail in spec.jails}
+    bridged = [p.name for p in spec.parts if isinstance(p, Switch) and not p.routed and p.name in at_home]
     for part in outsides(spec):
         if not part.blocked and not part.strict:
             continue
         yield "  chain outside {"
         yield "    type filter hook prerouting priority filter; policy accept;"
         for family, peers in by_family(part.blocked):
-            # the jails of a bridged switch have a door of their own
+            # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
             yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {{ {', '.join(peers)} }} drop"
         if part.strict:
             door = f'    iifname "{part.nic}"'

@@ -1,8 +1,8 @@
 """Who reaches whom in `sample-repo-freebsd/`: a matrix written by hand from the article, `tests/cases/uirig/reach.txt`.
 
-Asked are the article's own pf.conf, as pfctl printed it, and ours, made from the documents: by one pf, packet by packet, at
-every interface on the way and back. Where ours differs the matrix says so. `tests/linux/test_uirig.py` asks the same of Linux
-hosts with real connections.
+Asked are the article's own pf.conf and ours, made from the documents: by one pf, packet by packet, at every interface
+on the way and back. Where ours differs the matrix says so. `tests/linux/test_uirig.py` asks the same of Linux hosts
+with real connections.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-
 from platforms.freebsd.pf import Firewall, Packet, parse
+
 from reconciler.platforms.freebsd.firewall import ruleset
 
 from . import rig

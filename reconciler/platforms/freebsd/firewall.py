@@ -149,17 +149,18 @@ def translations(spec: HostSpec) -> Iterator[str]:
     """The gates judge a jail by its own address, before it is hidden and after it is found."""
     for part in spec.parts:
         if isinstance(part, Translation):
-            nic, networks = quoted(part.nic), among(part.networks)
+            nic, networks = quoted(part.nic), among(collapsed(part.networks))
             yield f"nat on {nic} inet from {networks} to any tag {TRANSLATED} -> ({quoted(part.nic, ':0')})"
     arriving = [part for part in spec.parts if isinstance(part, Redirect)]
     for part in sorted(arriving, key=lambda part: (part.host_port, part.protocol)):
-        to = f"to ({quoted(part.nic)}) port {part.host_port:d} tag {TRANSLATED} -> {part.address} port {part.port:d}"
+        target = f"{plain(part.address)} port {part.port:d}"
+        to = f"to ({quoted(part.nic)}) port {part.host_port:d} tag {TRANSLATED} -> {target}"
         yield f"rdr on {quoted(part.nic)} inet proto {part.protocol} from any {to}"
 
 
 def translated(spec: HostSpec, groups: Groups) -> Iterator[str]:
     """Private addresses are known on their host alone: whatever has one at an uplink stays here."""
-    private = [jail.nic.private.partition("/")[0] for jail in spec.jails if jail.nic.private]
+    private = [plain(jail.nic.private) for jail in spec.jails if jail.nic.private]
     if private:
         # pf lets a packet go as it is when there is nothing to translate it to (pf_lb.c), and it has the tag
         yield f"block drop out quick inet from {groups(sorted(private))} to any"
@@ -440,8 +441,12 @@ def families(listed: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def addresses(jail: Jail) -> list[str]:
-    """As numbers say them: whatever else was written there is no address, and an error."""
-    return [str(ip_address(unscoped(address).partition("/")[0])) for address in jail.nic.addresses]
+    return [plain(address) for address in jail.nic.addresses]
+
+
+def plain(address: str) -> str:
+    """As numbers say it: whatever else was written there is no address, and an error."""
+    return str(ip_address(unscoped(address).partition("/")[0]))
 
 
 def port(jail: Jail) -> str:

@@ -6,6 +6,7 @@ The one who answers is pf as `pf.py` has it, itself held to what a real pfctl pr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake.specs import RICH, jail, nic, rule, spec
-from reconciler.model import HostSpec, Jail, Rule, Ssh, Switch, Wall
-from reconciler.platforms.freebsd.firewall import labels, ruleset, tables
+from reconciler.model import (
+    HostSpec,
+    Jail,
+    Outside,
+    Part,
+    Rate,
+    Redirect,
+    Rule,
+    Ssh,
+    Switch,
+    Translation,
+    Wall,
+)
+from reconciler.platforms.freebsd.firewall import labels, limited, ruleset, tables
 
-from . import pf_town
+from . import pf, pf_town
 from .pf import Firewall, Packet, Ruleset, SyntaxFault, parse, statements
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -250,6 +263,7 @@ def test_a_count_fades_with_time_and_ends_with_its_seconds() -> None:
 # ── what others ask of the text ──────────────────────────────────────────────────────────────────────────────
 
 ALONE = (Switch("sw0", True), jail("acme--www"))
+FOUR = nic("acme--www", 3)
 
 
 def firewall_text(*rules: Rule) -> bytes:
@@ -293,6 +307,26 @@ def test_every_state_of_a_jail_is_made_by_a_rule_with_a_label_and_bound_to_its_g
             if found.state and found.interface in gates:
                 assert found.bound
                 assert found.label or found.sender.special == "(self)"
+
+
+def test_another_rate_breaks_no_connection_and_one_of_a_port_keeps_whom_it_has_cut_off() -> None:
+    one, other, none = (
+        replace(rule("acme--www", "in", 80), rate=rate) for rate in (Rate(9, 10, 60), Rate(8, 10, 90), None)
+    )
+    assert labels(firewall_text(one)) == labels(firewall_text(other)) == labels(firewall_text(none))
+    assert limited(spec(one)).keys() == limited(spec(other)).keys()
+    assert not limited(spec(none))
+
+
+def test_whom_no_rate_counts_is_let_in_only_where_everybody_is_who_may_come() -> None:
+    uncounted = Outside("em0", uncounted=("198.51.100.0/24", "203.0.113.0/24"))
+    some = replace(rule("acme--www", "in", 80, ["198.51.100.7/32", "2001:db8:10::/48"]), rate=Rate(9, 10, 60))
+    text = ruleset(spec(jail("acme--www", nic=replace(FOUR, addresses=("192.0.2.1/32",))), some, uncounted)).decode()
+    let_in = [found for found in parse(text).rules if found.label]
+    assert [(str(found.sender.network), bool(found.rate)) for found in let_in] == [
+        ("198.51.100.7/32", False),
+        ("198.51.100.7/32", True),
+    ]
 
 
 def test_a_permission_that_is_taken_back_is_the_label_that_is_gone() -> None:
@@ -387,20 +421,58 @@ NASTY = [
 hostile = st.lists(st.sampled_from([*NASTY, "pass all", "a"]), max_size=12).map("".join)
 
 
+PRIVATE = "10.0.2.20/32"
+
+
+def door(id: str, interface: str) -> Iterator[Part]:
+    """All that an uplink can have."""
+    yield Outside(interface, ("203.0.113.0/24", "2001:db8:bad::/48"), ("198.51.100.0/24",), strict=True)
+    yield Translation(interface, ("10.0.2.0/24", "10.0.8.0/24"))
+    yield Redirect(interface, "tcp", 8443, id, "10.0.2.20", 443)
+
+
 def town(id: str, interface: str, switch: str, words: str) -> HostSpec:
     wiring = nic("acme--www", 3, host_side=interface, switch=switch)
     rules = [Rule(id, way, ("2001:db8:9::/48",), "tcp", (80,), words) for way in ("in", "out")]  # type: ignore[arg-type]
-    whole = jail("acme--www", 0, nic=wiring)
+    whole = jail("acme--www", 0, nic=replace(wiring, addresses=(*wiring.addresses, PRIVATE), private=PRIVATE))
     named = replace(whole, id=id, customer=words, name=words)
+    rules.append(Rule(id, "in", (), "tcp", (443,), words, Rate(100, 10, 180)))
     host = spec(
-        named, *rules, Rule("", "in", (), "udp", (53,), words), Wall("in"), switches=(Switch(switch, True, words),)
+        named,
+        *rules,
+        *door(id, f"x{interface}"),
+        Rule("", "in", (), "udp", (53,), words),
+        Wall("in"),
+        switches=(Switch(switch, True, words),),
     )
     return replace(host, name=words, location=words, storage=words)
 
 
 def shape(host: HostSpec) -> list[object]:
-    """The rules without what names may change: interfaces, labels."""
-    return [replace(found, interface=bool(found.interface), label=bool(found.label)) for found in parsed(host).rules]  # type: ignore[arg-type]
+    """The rules without what names may change: interfaces, labels, and tables that are named after a jail."""
+    read = parsed(host)
+    kept = [nameless(found) for found in read.rules]
+    return [
+        *kept,
+        *(
+            replace(each, rule=nameless(each.rule), to=unnamed(each.to), taking_turns=False)
+            for each in read.translations
+        ),
+    ]
+
+
+def nameless(found: pf.Rule) -> pf.Rule:
+    rate = found.rate and replace(found.rate, table="")
+    ends = {"sender": unnamed(found.sender), "receiver": unnamed(found.receiver)}
+    return replace(found, interface=str(bool(found.interface)), label=str(bool(found.label)), rate=rate, **ends)
+
+
+def unnamed(where: pf.Where) -> pf.Where:
+    own = where.special.startswith("(") and where.special != "(self)"
+    table = "r" if where.table.startswith("r_") else where.table
+    return replace(
+        where, special="(:0)" if own and ":0" in where.special else "()" if own else where.special, table=table
+    )
 
 
 @settings(max_examples=300)
@@ -423,6 +495,14 @@ def test_an_address_that_is_none_is_an_error_and_not_a_rule(words: str) -> None:
             ruleset(spec(jail("acme--www", nic=nic("acme--www", 3, addresses=(address,)))))
         with pytest.raises(ValueError):
             firewall_text(rule("acme--www", "in", 80, [f"{address}/128"]))
+        for part in (
+            Outside("em0", (address,)),
+            Translation("em0", (address,)),
+            Redirect("em0", "tcp", 80, "acme--www", address, 80),
+            jail("acme--www", nic=nic("acme--www", 3, private=address)),
+        ):
+            with pytest.raises(ValueError):
+                ruleset(spec(part))
 
 
 @given(st.permutations(range(len(RICH.parts))))

@@ -6,15 +6,17 @@ what writes them.
 
 from __future__ import annotations
 
+import re
 import subprocess
+from dataclasses import replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bsd import jailconf
 from fake import specs
-from reconciler.model import Limits, LinkEnd
-from reconciler.platforms.freebsd import jail, network
+from reconciler.model import Limits, LinkEnd, Rate, Rule
+from reconciler.platforms.freebsd import expiry, jail, network
 
 HOSTILE = st.lists(
     st.sampled_from(
@@ -55,6 +57,17 @@ def test_the_lines_of_the_network_are_one_call_with_words(address: str, nic: str
     line = network.line("plugged", nic, "02:00:00:00:00:01", address)
     words = printed(f"plugged() {{ printf '%s\\0' \"$@\"; }}\n{line}".encode())
     assert words == [nic, "02:00:00:00:00:01", address]
+
+
+@given(id=HOSTILE, seconds=st.integers(60, 86400))
+@example(id=BREAKOUTS[0], seconds=60)
+def test_what_cron_reads_is_tables_and_seconds_whatever_a_jail_is_called(id: str, seconds: int) -> None:
+    rated = Rule(id, "in", (), "tcp", (80,), id, Rate(9, 10, seconds))
+    table, command = (file.content for file in expiry(specs.spec(rated)))
+    plain = list(expiry(specs.spec(replace(rated, subject="acme--www"))))[-1]
+    assert isinstance(table, bytes)
+    assert re.fullmatch(rf"r_[0-9a-f]{{16}} {seconds}\n", table.decode())
+    assert command == plain.content
 
 
 def confs(name: str, nics: list[str]) -> dict[str, list[str]]:

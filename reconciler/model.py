@@ -144,11 +144,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Memory in bytes, processes as a count, CPU in percent of one core. 0: not limited."""
+    """Memory in bytes, processes and open files as counts, CPU in percent of one core. 0: not limited."""
 
     memory: int = 0
     processes: int = 0
     cpu: int = 0
+    open_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,4 +23,4 @@ def memory(limits: Mapping[str, Any]) -> int:
 
 def limits_of(spec: Mapping[str, Any], staff: Staff) -> Limits:
     limits = wanted(spec, staff)
-    return Limits(memory(limits), limits.get("processes", 0), limits.get("cpu", 0))
+    return Limits(memory(limits), limits.get("processes", 0), limits.get("cpu", 0), limits.get("openFiles", 0))

@@ -167,6 +167,7 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         "memory": {"set-property": set_property("MemoryMax", "1048576")},
         "processes": {"set-property": set_property("TasksMax", "7")},
         "cpu": {"set-property": set_property("CPUQuota", "7%")},
+        "open files": {"prlimit": lambda m, r: setattr(process(m, r), "open_files", "7")},
         "overrides": {"edited": lambda m, r: setattr(process(m, r), "overrides", f"/etc/systemd/system/{r.undo}.d/x")},
         "runs": {
             "stopped": lambda m, r: m.no_machine(r.undo),

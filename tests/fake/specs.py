@@ -67,7 +67,7 @@ def jail(id: str, number: int = 0, **fields: object) -> Jail:
         data=("/data",),
         environment=(("JAIL_NAME", name),),
         secrets=(),
-        limits=Limits(256 << 20, 64, 100),
+        limits=Limits(256 << 20, 64, 100, 512),
         after=(),
         restart=0,
         resolvers=("2001:db8:ffff:53::53",),
@@ -144,7 +144,7 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         data=tuple(draw(st.sets(st.sampled_from(["/data", "/srv/db", "/var/lib/x"]), max_size=2))),
         environment=(("GREETING", draw(st.sampled_from(["hello", "it's $HOME `x`", ""]))),),
         secrets=tuple(secret(n, draw(st.sampled_from(["one", "two"]))) for n in draw(SECRETS)),
-        limits=Limits(draw(MEMORY), draw(st.sampled_from([0, 64])), draw(st.sampled_from([0, 50, 150]))),
+        limits=Limits(*(draw(amounts) for amounts in (MEMORY, PROCESSES, CPU, OPEN_FILES))),
         after=tuple(sorted(draw(st.sets(st.sampled_from(IDS), max_size=2)) & set(IDS[: IDS.index(id)]))),
         restart=draw(st.integers(0, 1)),
         root=draw(st.booleans()),
@@ -153,6 +153,7 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
 
 SECRETS = st.lists(st.sampled_from(["key", "password"]), max_size=2, unique=True)
 MEMORY = st.sampled_from([0, 128 << 20, 1 << 30])
+PROCESSES, CPU, OPEN_FILES = st.sampled_from([0, 64]), st.sampled_from([0, 50, 150]), st.sampled_from([0, 256])
 
 
 @st.composite

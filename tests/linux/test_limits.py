@@ -15,6 +15,8 @@ from .town import APP, ROOT, SPY, WEB, Town, shell
 
 V1 = Path("/sys/fs/cgroup/memory").is_dir()
 pytestmark = pytest.mark.skipif(not V1, reason="reads the files of cgroup v1")
+MAY_RAISE = bool(int(Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0], 16) >> 24 & 1)
+"""CAP_SYS_RESOURCE (capabilities(7)), which root of a container need not have."""
 UNLIMITED = 1 << 62
 """Kernels write a number near 2^63 for no limit."""
 
@@ -99,6 +101,44 @@ def test_a_fork_bomb_stays_in_its_jail(town: Town) -> None:
     count = int(town.inside(ROOT, f"python3 -c {shell(BOMB)}"))
     assert 10 < count <= 40
     town.inside(WEB, "for i in 1 2 3 4 5 6 7 8; do /bin/true & done; wait")
+
+
+HOARD = """
+import os
+held = []
+try:
+    while len(held) < 5000: held.append(os.dup(0))
+except OSError:
+    print(len(held))
+"""
+
+
+def opened(town: Town, jail: str) -> int:
+    return int(town.inside(jail, f"python3 -c {shell(HOARD)}"))
+
+
+def test_a_process_opens_no_more_files_than_its_limit_from_now_on_and_after_a_restart(town: Town) -> None:
+    before = started(town, WEB)
+    assert 1000 < opened(town, WEB) <= 1024
+    town.red("web", limits={"openFiles": 100})
+    town.converge("a")
+    assert 80 < opened(town, WEB) <= 100
+    assert started(town, WEB) == before
+    assert town.attempt(WEB, "ulimit -n 200")[0] != 0, "the limit is not the jail's to raise"
+    town.red("web", limits={"openFiles": 200}, restart=1)
+    town.converge("a")
+    town.ready(WEB)
+    assert 180 < opened(town, WEB) <= 200
+
+
+@pytest.mark.skipif(not MAY_RAISE, reason="root of this machine may not raise limits of what runs")
+def test_a_raised_limit_of_open_files_applies_to_the_running_jail(town: Town) -> None:
+    before = started(town, WEB)
+    for limits, least, most in (({"openFiles": 100}, 80, 100), ({"openFiles": 200}, 180, 200), ({}, 1000, 1024)):
+        town.red("web", limits=limits)
+        town.converge("a")
+        assert least < opened(town, WEB) <= most
+    assert started(town, WEB) == before
 
 
 def test_a_jail_cannot_lift_its_own_limits(town: Town) -> None:

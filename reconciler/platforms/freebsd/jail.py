@@ -272,11 +272,14 @@ def limits(jail: Jail) -> dict[str, str]:
         "memory": f"{wanted.memory >> 20}Mi" if wanted.memory else "infinity",
         "processes": str(wanted.processes) if wanted.processes else "infinity",
         "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
+        "open files": str(wanted.open_files) if wanted.open_files else "infinity",
     }
 
 
 def rctl(jail: Jail) -> Iterator[str]:
-    """memoryuse:deny is taken and limits nothing: vmemoryuse does. pcpu is in percent of one core."""
+    """memoryuse:deny is taken and limits nothing: vmemoryuse does. pcpu is in percent of one core. openfiles counts the
+    sizes of the processes' tables, which grow to twice the number that no longer fits (kern_descrip.c, fdalloc).
+    """
     subject = f"jail:{jail_name(jail.id)}"
     if jail.limits.memory:
         yield f"{subject}:vmemoryuse:deny={jail.limits.memory}"
@@ -284,3 +287,5 @@ def rctl(jail: Jail) -> Iterator[str]:
         yield f"{subject}:maxproc:deny={jail.limits.processes}"
     if jail.limits.cpu:
         yield f"{subject}:pcpu:deny={jail.limits.cpu}"
+    if jail.limits.open_files:
+        yield f"{subject}:openfiles:deny={jail.limits.open_files}"

@@ -28,6 +28,7 @@ from reconciler.platforms.probed import (
 )
 
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5, "jail": 1, "process": 2, "limit": 1, "devices": 1}
+LIMITS = ("memory", "processes", "cpu", "open files")
 ALWAYS = {"sysctl/1", "module/1", "devices/1"}
 """Types whose runtime value is there whether or not anybody wants one."""
 
@@ -155,18 +156,19 @@ def kept_up(id: str, commands: list[str] | tuple[str, ...]) -> bool:
 def observed_limits(resource: Resource, name: str, lines: BsdLines) -> Iterator[tuple[str, str]]:
     """Where the kernel does not count, nothing can be changed: the status says so, and the plan does not ask again."""
     if lines.facts.get("racct") != "1":
-        yield from ((key, resource.state[key]) for key in ("memory", "processes", "cpu"))
+        yield from ((key, resource.state[key]) for key in LIMITS)
         return
     limits = lines.limits
     yield "memory", mebibytes(limits.get((name, "vmemoryuse"), "infinity"))
     yield "processes", limits.get((name, "maxproc"), "infinity")
     cpu = limits.get((name, "pcpu"), "")
     yield "cpu", f"{cpu}%" if cpu else "infinity"
+    yield "open files", limits.get((name, "openfiles"), "infinity")
 
 
 def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
     for resource in manifest.resources if lines.facts.get("racct") != "1" else ():
-        limited = resource.type == "jail/1" and {resource.state[k] for k in ("memory", "processes", "cpu")}
+        limited = resource.type == "jail/1" and {resource.state[key] for key in LIMITS}
         if limited and limited != {"infinity"}:
             yield (
                 resource.owner,

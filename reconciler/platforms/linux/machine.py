@@ -10,7 +10,7 @@ Sources: systemd-nspawn(1), systemd.resource-control(5). Must not know networks 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconciler.model import File, Jail, Resource
 from reconciler.platforms.files import digest, file_state
@@ -143,6 +143,7 @@ def limits(jail: Jail) -> dict[str, str]:
         "memory": f"{wanted.memory >> 20}Mi" if wanted.memory else "infinity",
         "processes": str(wanted.processes) if wanted.processes else "infinity",
         "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
+        "open files": str(wanted.open_files) if wanted.open_files else "infinity",
     }
 
 
@@ -158,7 +159,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         "[Service]",
         "Type=notify",
         f"Environment=RECONCILER_RUNS={runs}",
-        f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
+        f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage, open_files(jail)))}",
         f"ExecStop=-/bin/sh -c {escape(STOP)}",
         # a machine that was killed with its supervisor is still known to machined, and cannot start again
         f"ExecStopPost=-/bin/sh -c {escape(f'{UNREGISTER} {quote(jail.id)} 2>/dev/null')}",
@@ -192,8 +193,16 @@ LIFE = (
 )
 
 
-def command_line(jail: Jail, storage: str) -> list[str]:
-    """nspawn runs inside the jail's network namespace, which the host owns: root in the jail cannot change it."""
+def open_files(jail: Jail) -> tuple[str, ...]:
+    """nspawn hands no limit of its unit down (systemd-nspawn(1), --rlimit=); without ours it is 1024, and 524288 hard."""
+    return (f"--rlimit=NOFILE={jail.limits.open_files}",) if jail.limits.open_files else ()
+
+
+def command_line(jail: Jail, storage: str, limits: Iterable[str] = ()) -> list[str]:
+    """nspawn runs inside the jail's network namespace, which the host owns: root in the jail cannot change it.
+
+    `limits` can be changed while it runs, and are no part of what it runs as.
+    """
     home = jail_home(storage, jail.id)
     words = ["/usr/bin/nsenter", f"--net=/run/netns/{jail.id}", "/usr/bin/systemd-nspawn", "--quiet", "--keep-unit"]
     words += [f"--machine={jail.id}", f"--hostname={jail.name}", f"--directory={home}/root", "--read-only"]
@@ -206,7 +215,7 @@ def command_line(jail: Jail, storage: str) -> list[str]:
     words += [f"--bind={home}/config:/config:idmap"]
     words += [f"--bind={data_place(home, path)}:{path}:idmap" for path in jail.data]
     words += [f"--bind-ro={home}/secrets:/run/secrets:idmap"] if jail.secrets else []
-    return [*words, "/etc/start"]
+    return [*words, *limits, "/etc/start"]
 
 
 def escape(word: str) -> str:

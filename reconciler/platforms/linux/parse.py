@@ -51,6 +51,13 @@ class LinuxLines(Lines):
     def inodes(self) -> dict[str, str]:
         return self.pairs("inode")
 
+    def open_files(self, supervisor: str) -> str:
+        """The limit of a jail's first process, which never changes its own; none is as much as its supervisor has."""
+        limits = self.pairs("open")
+        own = limits.get(self.pairs("leader").get(supervisor, ""), "")
+        limited = own.isdigit() and int(own) < int(limits.get(supervisor, own))
+        return own if limited or not own else "infinity"
+
 
 def parse(output: bytes, manifest: Manifest) -> Observation:
     lines = LinuxLines(grouped(output, FIELDS))
@@ -81,6 +88,8 @@ def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, 
     own = [path for path in unit.get("DropInPaths", "").split() if path.split("/")[-2] == f"{resource.undo}.d"]
     yield "overrides", " ".join(own) or "none"
     pid = unit.get("MainPID", "0")
+    # of what does not run there is only its file to be judged by
+    yield "open files", lines.open_files(pid) or resource.state["open files"]
     theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
     if theirs and unit.get("ActiveState") == "active":
         yield "runs", lines.pairs("runs").get(pid, "unknown")

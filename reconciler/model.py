@@ -195,6 +195,8 @@ class Jail:
     limits: Limits
     after: tuple[str, ...]
     restart: int
+    stop_timeout: int
+    """Seconds that the command has to end."""
     resolvers: tuple[str, ...]
     neighbours: tuple[tuple[str, str], ...]
     """Name → address lines for /etc/hosts: the customer's own jails."""

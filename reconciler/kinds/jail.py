@@ -54,6 +54,8 @@ OWN_NAME = "take a name with an underscore, such as www_a, or leave it out"
 PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
+STOP_TIMEOUT = 15
+"""The schema's default for a blueprint's stopTimeout."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
@@ -300,6 +302,7 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         limits=limits_of(spec, staff),
         after=tuple(jail_id(document.customer, name) for name in spec.get("after", ())),
         restart=spec.get("restart", 0),
+        stop_timeout=plan.get("stopTimeout", STOP_TIMEOUT),
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
     )

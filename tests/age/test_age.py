@@ -56,6 +56,7 @@ def jail(owner: str, name: str, *secrets: JailSecret) -> Jail:
         limits=Limits(),
         after=(),
         restart=0,
+        stop_timeout=15,
         resolvers=(),
         neighbours=(),
     )

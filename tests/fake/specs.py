@@ -70,6 +70,7 @@ def jail(id: str, number: int = 0, **fields: object) -> Jail:
         limits=Limits(256 << 20, 64, 100, 512),
         after=(),
         restart=0,
+        stop_timeout=15,
         resolvers=("2001:db8:ffff:53::53",),
         neighbours=(),
     )
@@ -147,6 +148,7 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         limits=Limits(*(draw(amounts) for amounts in (MEMORY, PROCESSES, CPU, OPEN_FILES))),
         after=tuple(sorted(draw(st.sets(st.sampled_from(IDS), max_size=2)) & set(IDS[: IDS.index(id)]))),
         restart=draw(st.integers(0, 1)),
+        stop_timeout=draw(st.sampled_from([15, 60])),
         root=draw(st.booleans()),
     )
 

@@ -6,6 +6,7 @@ The lab's kernel files are of cgroup v1; the units' properties are the same in b
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,22 @@ def test_a_jail_cannot_lift_its_own_limits(town: Town) -> None:
         assert code != 0, out
     assert town.attempt(ROOT, "mkdir /sys/fs/cgroup/memory/more")[0] != 0
     assert limits(town, ROOT) == (128, 40, 50)
+
+
+CHILD = "read -r pid _ </proc/$pid/task/$pid/children || :"
+
+
+def test_a_command_that_does_not_end_has_the_time_of_its_blueprint(town: Town) -> None:
+    before, host = started(town, ROOT), town["a"]
+    town.edit("blueprints/rooted.yaml", stopTimeout=2)
+    town.converge("a")
+    assert started(town, ROOT) == before, "the time to end is no reason to end"
+    # its command, below nspawn and the jail's first process
+    host.run(f"pid=$(systemctl show -P MainPID {unit(ROOT)}); for _ in 1 2; do {CHILD}; done; kill -STOP $pid")
+    begin = time.monotonic()
+    host.run(f"systemctl restart {unit(ROOT)}")
+    assert 2 <= time.monotonic() - begin < 9
+    town.ready(ROOT)
 
 
 def test_raising_restart_restarts_once(town: Town) -> None:

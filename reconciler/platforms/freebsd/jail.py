@@ -66,7 +66,7 @@ def root(jail: Jail, storage: str, ends: Iterable[LinkEnd]) -> Resource:
     files += [
         File(f"{base}/etc/network", network.script(jail, ends), 0o755),
         File(f"{base}/etc/start", start(jail), 0o755),
-        File(f"{base}/etc/stop", STOP, 0o755),
+        File(f"{base}/etc/stop", stop(jail), 0o755),
     ]
     # pwd_mkdb(8) makes binary tables of the accounts; beside the root stands of which
     state = {**file_state(*files), "accounts": digest(ACCOUNTS["master.passwd"].encode())}
@@ -110,17 +110,18 @@ exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -t {jail.id} {drop}{command}
 """.encode()
 
 
-STOP = b"""#!/bin/sh
-# Written by the reconciler: the command is asked to end, and has 15 seconds; then the jail is taken away under it.
+def stop(jail: Jail) -> bytes:
+    return f"""#!/bin/sh
+# Written by the reconciler: the command is asked to end, and has a while; then the jail is taken away under it.
 [ -s /var/run/app.pid ] || exit 0
 read -r pid </var/run/app.pid
 kill "$pid" 2>/dev/null || exit 0
 tries=0
-while kill -0 "$pid" 2>/dev/null && [ $tries -lt 75 ]; do
+while kill -0 "$pid" 2>/dev/null && [ $tries -lt {5 * jail.stop_timeout} ]; do
     sleep 0.2
     tries=$((tries + 1))
 done
-"""
+""".encode()
 
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +227,8 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
         ("exec.start", "/bin/sh /etc/network"),
         ("exec.poststart", f"{run} secure {name} {SETTINGS[RAISED]}"),
         ("exec.stop", "/bin/sh /etc/stop"),
-        ("exec.timeout", "120"),
+        # longer than the longest stopTimeout
+        ("exec.timeout", "150"),
         ("stop.timeout", "5"),
         *((key, value) for key, value in SETTINGS.items() if value not in {"true", "false"} and key != RAISED),
         *LASTING.items(),

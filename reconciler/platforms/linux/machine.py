@@ -164,6 +164,7 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         # a machine that was killed with its supervisor is still known to machined, and cannot start again
         f"ExecStopPost=-/bin/sh -c {escape(f'{UNREGISTER} {quote(jail.id)} 2>/dev/null')}",
         *LIFE,
+        f"TimeoutStopSec={jail.stop_timeout}",
         f"MemoryMax={jail.limits.memory or 'infinity'}",
         "MemorySwapMax=0",
         f"TasksMax={limits(jail)['processes']}",
@@ -189,12 +190,11 @@ LIFE = (
     "Restart=always",
     "RestartSec=1",
     "TimeoutStartSec=30",
-    "TimeoutStopSec=20",
 )
 
 
 def open_files(jail: Jail) -> tuple[str, ...]:
-    """nspawn hands no limit of its unit down (systemd-nspawn(1), --rlimit=); without ours it is 1024, and 524288 hard."""
+    """nspawn hands no limit of its unit down (systemd-nspawn(1), --rlimit=); without ours it is 1024 to 524288."""
     return (f"--rlimit=NOFILE={jail.limits.open_files}",) if jail.limits.open_files else ()
 
 

@@ -197,6 +197,8 @@ class Jail:
     restart: int
     stop_timeout: int
     """Seconds that the command has to end."""
+    grants: tuple[str, ...]
+    """What it may do that other jails may not, by the blueprints' names for it."""
     resolvers: tuple[str, ...]
     neighbours: tuple[tuple[str, str], ...]
     """Name → address lines for /etc/hosts: the customer's own jails."""

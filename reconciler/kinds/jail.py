@@ -7,7 +7,7 @@ addresses, the blueprint's ports and parameters. `expand` is the table of conten
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
 from typing import Any
@@ -54,6 +54,12 @@ OWN_NAME = "take a name with an underscore, such as www_a, or leave it out"
 PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
+NOT_GRANTED: Mapping[str, Mapping[str, str]] = {
+    "freebsd": {},
+    # the file systems ask for the capability in the first user namespace (ioctl_iflags(2))
+    "linux": {"chflags": "only FreeBSD hosts can: take one, or a blueprint without it"},
+}
+"""Platform → grant → what to do instead."""
 STOP_TIMEOUT = 15
 """The schema's default for a blueprint's stopTimeout."""
 
@@ -66,6 +72,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(address_problems(document, staff, tenant, place) if place else ()),
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
+        *(grant_problems(document, blueprint, staff) if blueprint else ()),
         *publish_problems(document, tenant),
         *neighbour_problems(document, tenant),
     )
@@ -153,6 +160,15 @@ def blueprint_problems(document: Document, blueprint: Document) -> Iterator[Prob
             message = f"blueprint {blueprint.name} does not listen on port {entry['port']}"
             hint = f"it listens on {', '.join(map(str, ports))}" if ports else "it listens on no port"
             yield problem(document.path, ("spec", "publish", index, "port"), message, hint)
+
+
+def grant_problems(document: Document, blueprint: Document, staff: Staff) -> Iterator[Problem]:
+    host = staff.find("Host", document.spec["host"])
+    instead = NOT_GRANTED[host.spec["platform"]] if host else {}
+    for grant in blueprint.spec.get("grants", ()):
+        if grant in instead:
+            message = f"blueprint {blueprint.name} grants {grant}, which host {document.spec['host']} cannot"
+            yield problem(document.path, ("spec", "blueprint"), message, instead[grant])
 
 
 def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
@@ -303,6 +319,7 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         after=tuple(jail_id(document.customer, name) for name in spec.get("after", ())),
         restart=spec.get("restart", 0),
         stop_timeout=plan.get("stopTimeout", STOP_TIMEOUT),
+        grants=tuple(sorted(plan.get("grants", ()))),
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
     )

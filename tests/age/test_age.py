@@ -57,6 +57,7 @@ def jail(owner: str, name: str, *secrets: JailSecret) -> Jail:
         after=(),
         restart=0,
         stop_timeout=15,
+        grants=(),
         resolvers=(),
         neighbours=(),
     )

@@ -174,6 +174,7 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
             "started otherwise": lambda m, r: setattr(process(m, r), "runs", "something else"),
         },
         "network": {"cut off": another_room},
+        "grants": {"all": lambda m, r: setattr(process(m, r), "bounds", -1 & 0xFFFFFF)},
         "mounts": {"lost": lambda m, r: setattr(process(m, r), "lost", True)},
     },
 }

@@ -69,6 +69,8 @@ class Process:
     """Something it had mounted was removed under it."""
     open_files: str = "524288"
     """The limit of its first process."""
+    bounds: int = 0
+    """Its capabilities."""
 
 
 Routes = dict[str, tuple[str, str]]
@@ -325,6 +327,8 @@ class Debian:
         )
         limited = re.search(r"--rlimit=NOFILE=(\d+)", settings["ExecStart"])
         self.open_files(name, limited[1] if limited else "infinity")
+        debugs, locks = "CAP_SYS_PTRACE" not in settings["ExecStart"], "CAP_IPC_LOCK" in settings["ExecStart"]
+        self.processes[name].bounds = debugs << 19 | locks << 14
 
     def reboot(self) -> None:
         """Only what is on disk comes back."""
@@ -434,6 +438,7 @@ class Debian:
                 yield "runs", str(number), process.runs
                 yield "inode", f"/proc/{number}/ns/net", str(process.room)
                 yield "leader", str(number), str(number + 1000)
+                yield "bounds", str(number + 1000), f"{process.bounds:x}"
                 yield "open", str(number), "524288"
                 yield "open", str(number + 1000), process.open_files
                 if process.lost:

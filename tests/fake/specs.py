@@ -71,6 +71,7 @@ def jail(id: str, number: int = 0, **fields: object) -> Jail:
         after=(),
         restart=0,
         stop_timeout=15,
+        grants=(),
         resolvers=("2001:db8:ffff:53::53",),
         neighbours=(),
     )
@@ -149,6 +150,7 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         after=tuple(sorted(draw(st.sets(st.sampled_from(IDS), max_size=2)) & set(IDS[: IDS.index(id)]))),
         restart=draw(st.integers(0, 1)),
         stop_timeout=draw(st.sampled_from([15, 60])),
+        grants=tuple(sorted(draw(st.sets(st.sampled_from(["debug", "mlock"]))))),
         root=draw(st.booleans()),
     )
 

@@ -107,6 +107,7 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     yield f"{jail.id} may use {memory}, {jail.limits.processes or 'unlimited'} processes, {cpu}"
     if jail.stop_timeout != 15:
         yield f"{jail.id} has {jail.stop_timeout} seconds to end"
+    yield from (f"{jail.id} may {grant}" for grant in jail.grants)
     if jail.limits.open_files:
         yield f"{jail.id} may have {jail.limits.open_files} files open"
     yield f"{jail.id} keeps {' '.join(jail.data) or 'nothing'}{f', defaults {jail.defaults}' if jail.defaults else ''}"

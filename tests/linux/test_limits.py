@@ -150,6 +150,42 @@ def test_a_jail_cannot_lift_its_own_limits(town: Town) -> None:
     assert limits(town, ROOT) == (128, 40, 50)
 
 
+GRANTED = """
+import ctypes, mmap, os, time
+c = ctypes.CDLL(None)
+page = ctypes.addressof(ctypes.c_char.from_buffer(memory := mmap.mmap(-1, 4 << 20)))
+child = os.fork() or time.sleep(9)
+print(c.mlock(ctypes.c_void_p(page), ctypes.c_size_t(4 << 20)), c.ptrace(16, child, 0, 0))
+os.kill(child, 9)
+"""
+
+
+def granted(town: Town, jail: str) -> str:
+    """Whether it may lock memory, and whether it may look into another process."""
+    return town.inside(jail, f"python3 -c {shell(GRANTED)}").strip()
+
+
+@pytest.mark.parametrize(("jail", "blueprint"), [(WEB, "tool"), (ROOT, "rooted")])
+def test_a_jail_may_what_its_blueprint_grants_and_no_more(town: Town, jail: str, blueprint: str) -> None:
+    assert granted(town, jail) == "-1 -1"
+    town.edit(f"blueprints/{blueprint}.yaml", grants=["mlock", "debug"])
+    town.converge("a")
+    town.ready(jail)
+    assert granted(town, jail) == "0 0"
+    assert town.attempt(jail, "mount -t tmpfs none /tmp")[0] != 0
+
+
+def test_a_jail_that_was_started_with_more_than_it_is_granted_is_started_again(town: Town) -> None:
+    edit = f"sed -i s/--drop-capability=CAP_SYS_PTRACE/--quiet/ /etc/systemd/system/{unit(ROOT)}.service"
+    town["a"].run(f"{edit}; systemctl daemon-reload; systemctl restart {unit(ROOT)}")
+    town.ready(ROOT)
+    assert granted(town, ROOT) == "-1 0"
+    assert "grants debug → none" in town.words("a")
+    town.converge("a")
+    town.ready(ROOT)
+    assert granted(town, ROOT) == "-1 -1"
+
+
 CHILD = "read -r pid _ </proc/$pid/task/$pid/children || :"
 
 

@@ -49,6 +49,7 @@ def jail(id: str, address: str = "2001:db8::1") -> Jail:
         after=(),
         restart=0,
         stop_timeout=15,
+        grants=(),
         resolvers=(),
         neighbours=(),
     )

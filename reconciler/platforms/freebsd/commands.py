@@ -80,10 +80,11 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     yield from files_only(change, resource)
     was = {attribute: before for attribute, before, _ in change.differences}
     wants = set(was) & {*RESTARTING, "application"}
-    verb = (
-        "up" if "runs" in was and not was["runs"] else "restart" if wants else "change" if "settings" in was else "keep"
-    )
-    yield Call("machine", (*resource.undo.split("\x1f"), verb, *changeable()))
+    verb = "restart" if wants else "change" if {"settings", "grants"} & set(was) else "keep"
+    if "runs" in was and not was["runs"]:
+        verb = "up"
+    settings = changeable(resource.state["grants"], was.get("grants", ""))
+    yield Call("machine", (*resource.undo.split("\x1f"), verb, *settings))
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {

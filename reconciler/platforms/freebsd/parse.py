@@ -14,7 +14,7 @@ from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
 from reconciler.platforms.freebsd import network
-from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, no
+from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, granted
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.probed import (
     Lines,
@@ -79,12 +79,12 @@ class BsdLines(Lines):
 
 def parameters(text: str) -> dict[str, str]:
     """`jls -n all`: name=value, and flags as `persist` or `nopersist`, `allow.mount` or `allow.nomount`."""
-    flags = {key: "true" for key, value in SETTINGS.items() if value in {"true", "false"}} | {"dying": "true"}
-    denied = {no(flag): flag for flag in flags}
     found: dict[str, str] = {}
     for word in shlex.split(text):
         key, equals, value = word.partition("=")
-        found[denied.get(key, key)] = value if equals else "false" if key in denied else "true"
+        group, dot, last = key.rpartition(".")
+        off = not equals and last.startswith("no")
+        found[f"{group}{dot}{last[2:]}" if off else key] = value if equals else "false" if off else "true"
     return found
 
 
@@ -133,6 +133,7 @@ def observed_jail(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, st
         return
     yield "runs", jail.get("host.hostuuid", "unknown")
     yield "settings", " ".join(f"{key}={jail.get(key, 'unknown')}" for key in SETTINGS)
+    yield "grants", granted(jail)
     yield "shared memory", "its own" if all(jail.get(key) == value for key, value in LASTING.items()) else "shared"
     yield "mounts", "whole" if wanted_mounts(resource) <= lines.mounts else "not whole"
     yield "application", "kept up" if kept_up(resource.name, lines.processes.get(name, ())) else "not kept up"

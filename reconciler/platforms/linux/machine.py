@@ -106,7 +106,7 @@ exec setpriv --reuid={runner} --regid={runner} --clear-groups {powers} -- {comma
 """.encode()
 
 
-RESTARTING = ("runs", "network", "mounts")
+RESTARTING = ("runs", "network", "mounts", "grants")
 """Attributes that only a restart mends."""
 
 
@@ -119,6 +119,7 @@ def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
         File(f"{UNITS}/multi-user.target.wants/{name}", f"../{name}".encode(), kind="l"),
     )
     state = {**file_state(*files), "runs": runs, "network": "its own", "mounts": "whole", "overrides": "none"}
+    state["grants"] = " ".join(jail.grants) or "none"
     state |= limits(jail)
     restart = f"restart of jail {jail.id}"
     disrupts = dict.fromkeys(RESTARTING, restart)
@@ -215,7 +216,20 @@ def command_line(jail: Jail, storage: str, limits: Iterable[str] = ()) -> list[s
     words += [f"--bind={home}/config:/config:idmap"]
     words += [f"--bind={data_place(home, path)}:{path}:idmap" for path in jail.data]
     words += [f"--bind-ro={home}/secrets:/run/secrets:idmap"] if jail.secrets else []
+    words += granting(jail)
     return [*words, *limits, "/etc/start"]
+
+
+GRANTS = {"debug": 19, "mlock": 14}
+"""CAP_SYS_PTRACE and CAP_IPC_LOCK (linux/capability.h): by them nspawn's filter lets the system calls through."""
+
+
+def granting(jail: Jail) -> Iterator[str]:
+    """Whoever is nobody on the host may lock as much memory as RLIMIT_MEMLOCK says (mlock(2))."""
+    if "mlock" in jail.grants:
+        yield from ("--capability=CAP_IPC_LOCK", "--rlimit=MEMLOCK=infinity")
+    if "debug" not in jail.grants:
+        yield "--drop-capability=CAP_SYS_PTRACE"
 
 
 def escape(word: str) -> str:

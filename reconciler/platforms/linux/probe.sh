@@ -5,7 +5,7 @@
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
 #   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of it), inode PATH NUMBER
-#   leader PID PID (a jail's first process, of its supervisor), open PID COUNT (the hard limit)
+#   leader PID PID (a jail's first process, of its supervisor), open PID COUNT (the hard limit), bounds PID CAPABILITIES
 #   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -104,6 +104,8 @@ units() {
     done
     printf '/proc/%s/limits\n' $pids $leaders | xargs -r grep -H '^Max open files' 2>/dev/null |
         sed -n 's#^/proc/\([0-9]*\)/limits:Max open files *[^ ]* *\([^ ]*\) .*#open\t\1\t\2#p'
+    printf '/proc/%s/status\n' $leaders | xargs -r grep -H '^CapBnd' 2>/dev/null |
+        sed -n 's#^/proc/\([0-9]*\)/status:CapBnd:[^0-9a-f]*#bounds\t\1\t#p'
     {
         printf '/proc/%s/ns/net\n' $pids
         find /run/netns -mindepth 1 -maxdepth 1 2>/dev/null

@@ -146,11 +146,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Memory and disk in bytes, processes as a count, CPU in percent of one core. 0: not limited, nothing reserved."""
+    """Memory and disk in bytes, processes and open files as counts, CPU in percent of one core.
+
+    0: not limited, nothing reserved.
+    """
 
     memory: int = 0
     processes: int = 0
     cpu: int = 0
+    open_files: int = 0
     disk: int = 0
     reserved: int = 0
     """Of the disk, what nobody else can take."""
@@ -199,6 +203,10 @@ class Jail:
     limits: Limits
     after: tuple[str, ...]
     restart: int
+    stop_timeout: int
+    """Seconds that the command has to end."""
+    grants: tuple[str, ...]
+    """What it may do that other jails may not, by the blueprints' names for it."""
     resolvers: tuple[str, ...]
     neighbours: tuple[tuple[str, str], ...]
     """Name → address lines for /etc/hosts: the customer's own jails."""

@@ -1,6 +1,6 @@
 """Blueprint: an application environment. Puts nothing on a host by itself; the jails that run it do.
 
-Checked here: parameters whose own default does not match their pattern.
+Checked here: parameters whose own default does not match their pattern, and grants that would do nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ OWN = ("JAIL_NAME", "JAIL_ADDRESS")
 
 
 def expand(document: Document, staff: Staff) -> Expansion:
-    return Expansion(problems=tuple(parameter_problems(document)))
+    return Expansion(problems=(*parameter_problems(document), *grant_problems(document)))
+
+
+def grant_problems(document: Document) -> Iterator[Problem]:
+    """Only root has the privilege that chflags is about (chflags(2))."""
+    grants = document.spec.get("grants", ())
+    if "chflags" in grants and document.spec.get("runAs") != "root":
+        pointer = ("spec", "grants", grants.index("chflags"))
+        yield problem(
+            document.path, pointer, "chflags does nothing here: the command does not run as root", "remove it"
+        )
 
 
 def parameter_problems(document: Document) -> Iterator[Problem]:

@@ -60,6 +60,14 @@ DATA = ("/data",)
 """The schema's default for a blueprint's data."""
 BLOCK = 180
 """The schema's default for a rate's `block`, in seconds."""
+NOT_GRANTED: Mapping[str, Mapping[str, str]] = {
+    "freebsd": {},
+    # the file systems ask for the capability in the first user namespace (ioctl_iflags(2))
+    "linux": {"chflags": "only FreeBSD hosts can: take one, or a blueprint without it"},
+}
+"""Platform → grant → what to do instead."""
+STOP_TIMEOUT = 15
+"""The schema's default for a blueprint's stopTimeout."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
@@ -72,6 +80,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(interface_problems(document, staff.named("Host")[place.host]) if place else ()),
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
+        *(grant_problems(document, blueprint, staff) if blueprint else ()),
         *publish_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
         *disk_problems(document, staff),
@@ -219,6 +228,15 @@ def blueprint_problems(document: Document, blueprint: Document) -> Iterator[Prob
             message = f"blueprint {blueprint.name} does not listen on port {entry['port']}"
             hint = f"it listens on {', '.join(map(str, ports))}" if ports else "it listens on no port"
             yield problem(document.path, ("spec", "publish", index, "port"), message, hint)
+
+
+def grant_problems(document: Document, blueprint: Document, staff: Staff) -> Iterator[Problem]:
+    host = staff.find("Host", document.spec["host"])
+    instead = NOT_GRANTED[host.spec["platform"]] if host else {}
+    for grant in blueprint.spec.get("grants", ()):
+        if grant in instead:
+            message = f"blueprint {blueprint.name} grants {grant}, which host {document.spec['host']} cannot"
+            yield problem(document.path, ("spec", "blueprint"), message, instead[grant])
 
 
 def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
@@ -390,6 +408,8 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         limits=limits_of(spec, staff),
         after=tuple(jail_id(document.customer, name) for name in spec.get("after", ())),
         restart=spec.get("restart", 0),
+        stop_timeout=plan.get("stopTimeout", STOP_TIMEOUT),
+        grants=tuple(sorted(plan.get("grants", ()))),
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
         more=further_nics(document, place),

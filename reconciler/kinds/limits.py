@@ -29,8 +29,14 @@ def size(limits: Mapping[str, Any], name: str) -> int:
 
 def limits_of(spec: Mapping[str, Any], staff: Staff) -> Limits:
     limits = wanted(spec, staff)
-    processes, cpu = limits.get("processes", 0), limits.get("cpu", 0)
-    return Limits(size(limits, "memory"), processes, cpu, size(limits, "disk"), size(limits, "diskReserved"))
+    return Limits(
+        memory=size(limits, "memory"),
+        processes=limits.get("processes", 0),
+        cpu=limits.get("cpu", 0),
+        open_files=limits.get("openFiles", 0),
+        disk=size(limits, "disk"),
+        reserved=size(limits, "diskReserved"),
+    )
 
 
 def disk_problems(document: Document, staff: Staff) -> Iterator[Problem]:

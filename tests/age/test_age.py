@@ -56,6 +56,8 @@ def jail(owner: str, name: str, *secrets: JailSecret) -> Jail:
         limits=Limits(),
         after=(),
         restart=0,
+        stop_timeout=15,
+        grants=(),
         resolvers=(),
         neighbours=(),
     )

@@ -167,12 +167,14 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         "memory": {"set-property": set_property("MemoryMax", "1048576")},
         "processes": {"set-property": set_property("TasksMax", "7")},
         "cpu": {"set-property": set_property("CPUQuota", "7%")},
+        "open files": {"prlimit": lambda m, r: setattr(process(m, r), "open_files", "7")},
         "overrides": {"edited": lambda m, r: setattr(process(m, r), "overrides", f"/etc/systemd/system/{r.undo}.d/x")},
         "runs": {
             "stopped": lambda m, r: m.no_machine(r.undo),
             "started otherwise": lambda m, r: setattr(process(m, r), "runs", "something else"),
         },
         "network": {"cut off": another_room},
+        "grants": {"all": lambda m, r: setattr(process(m, r), "bounds", -1 & 0xFFFFFF)},
         "mounts": {"lost": lambda m, r: setattr(process(m, r), "lost", True)},
     },
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -66,6 +67,10 @@ class Process:
     """A drop-in of `systemctl edit`."""
     lost: bool = False
     """Something it had mounted was removed under it."""
+    open_files: str = "524288"
+    """The limit of its first process."""
+    bounds: int = 0
+    """Its capabilities."""
 
 
 Routes = dict[str, tuple[str, str]]
@@ -306,6 +311,9 @@ class Debian:
         if verb == "restart" or (verb == "start" and unit not in self.processes):
             self.start(unit)
 
+    def open_files(self, unit: str, most: str) -> None:
+        self.processes[unit].open_files = "524288" if most == "infinity" else most
+
     def reload_units(self, unit: str) -> None:
         """What systemd goes by is read anew whenever it is asked for here."""
 
@@ -325,6 +333,10 @@ class Debian:
         self.processes[name] = Process(
             settings["Environment"].removeprefix("RECONCILER_RUNS="), self.rooms[jail], settings
         )
+        limited = re.search(r"--rlimit=NOFILE=(\d+)", settings["ExecStart"])
+        self.open_files(name, limited[1] if limited else "infinity")
+        debugs, locks = "CAP_SYS_PTRACE" not in settings["ExecStart"], "CAP_IPC_LOCK" in settings["ExecStart"]
+        self.processes[name].bounds = debugs << 19 | locks << 14
 
     def reboot(self) -> None:
         """Only what is on disk comes back."""
@@ -433,6 +445,10 @@ class Debian:
             if process:
                 yield "runs", str(number), process.runs
                 yield "inode", f"/proc/{number}/ns/net", str(process.room)
+                yield "leader", str(number), str(number + 1000)
+                yield "bounds", str(number + 1000), f"{process.bounds:x}"
+                yield "open", str(number), "524288"
+                yield "open", str(number + 1000), process.open_files
                 if process.lost:
                     yield "lost", str(number), ""
         for room, inode in self.rooms.items():
@@ -461,7 +477,7 @@ CALLS: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
     for name in (
         "network", "fail", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain",
-        "unretain", "machine", "no_machine", "reload_units",
+        "unretain", "machine", "open_files", "no_machine", "reload_units",
     )
 }  # fmt: skip
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""

@@ -67,9 +67,11 @@ def jail(id: str, number: int = 0, **fields: object) -> Jail:
         data=("/data",),
         environment=(("JAIL_NAME", name),),
         secrets=(),
-        limits=Limits(256 << 20, 64, 100),
+        limits=Limits(256 << 20, 64, 100, 512),
         after=(),
         restart=0,
+        stop_timeout=15,
+        grants=(),
         resolvers=("2001:db8:ffff:53::53",),
         neighbours=(),
     )
@@ -144,15 +146,18 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         data=tuple(draw(st.sets(st.sampled_from(["/data", "/srv/db", "/var/lib/x"]), max_size=2))),
         environment=(("GREETING", draw(st.sampled_from(["hello", "it's $HOME `x`", ""]))),),
         secrets=tuple(secret(n, draw(st.sampled_from(["one", "two"]))) for n in draw(SECRETS)),
-        limits=Limits(draw(MEMORY), draw(st.sampled_from([0, 64])), draw(st.sampled_from([0, 50, 150]))),
+        limits=Limits(*(draw(amounts) for amounts in (MEMORY, PROCESSES, CPU, OPEN_FILES))),
         after=tuple(sorted(draw(st.sets(st.sampled_from(IDS), max_size=2)) & set(IDS[: IDS.index(id)]))),
         restart=draw(st.integers(0, 1)),
+        stop_timeout=draw(st.sampled_from([15, 60])),
+        grants=tuple(sorted(draw(st.sets(st.sampled_from(["debug", "mlock"]))))),
         root=draw(st.booleans()),
     )
 
 
 SECRETS = st.lists(st.sampled_from(["key", "password"]), max_size=2, unique=True)
 MEMORY = st.sampled_from([0, 128 << 20, 1 << 30])
+PROCESSES, CPU, OPEN_FILES = st.sampled_from([0, 64]), st.sampled_from([0, 50, 150]), st.sampled_from([0, 256])
 
 
 @st.composite

@@ -149,6 +149,11 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     if jail.limits.disk or jail.limits.reserved:
         most = f"{jail.limits.disk >> 20}Mi" if jail.limits.disk else "as much as there is"
         yield f"{jail.id} may store {most}, of it {jail.limits.reserved >> 20}Mi for itself alone"
+    if jail.stop_timeout != 15:
+        yield f"{jail.id} has {jail.stop_timeout} seconds to end"
+    yield from (f"{jail.id} may {grant}" for grant in jail.grants)
+    if jail.limits.open_files:
+        yield f"{jail.id} may have {jail.limits.open_files} files open"
     yield f"{jail.id} keeps {' '.join(jail.data) or 'nothing'}{f', defaults {jail.defaults}' if jail.defaults else ''}"
     yield from (f"{jail.id} has {name}={value}" for name, value in jail.environment)
     yield from (f"{jail.id} has the secret {secret.name}" for secret in jail.secrets)

@@ -48,6 +48,8 @@ def jail(id: str, address: str = "2001:db8::1") -> Jail:
         limits=Limits(),
         after=(),
         restart=0,
+        stop_timeout=15,
+        grants=(),
         resolvers=(),
         neighbours=(),
     )

@@ -95,13 +95,14 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     yield from files_only(change, resource)
     was = {attribute: before for attribute, before, _ in change.differences}
     wants = set(was) & {*RESTARTING, "application"}
-    verb = (
-        "up" if "runs" in was and not was["runs"] else "restart" if wants else "change" if "settings" in was else "keep"
-    )
+    verb = "restart" if wants else "change" if {"settings", "grants"} & set(was) else "keep"
+    if "runs" in was and not was["runs"]:
+        verb = "up"
     dataset = resource.state.get("dataset", "")
     if verb == "restart" and "runs" in was and dataset:
         yield Call("snapshot", (dataset, digest(f"{was['runs']} {resource.state['runs']}".encode())[:12]))
-    yield Call("machine", (*resource.undo.split("\x1f"), verb, *changeable()))
+    settings = changeable(resource.state["grants"], was.get("grants", ""))
+    yield Call("machine", (*resource.undo.split("\x1f"), verb, *settings))
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {

@@ -84,7 +84,8 @@ up() {
 down() {
     local nic
     if alive "$1"; then
-        timeout 30 jexec "$1" /bin/sh /etc/stop || :
+        # it ends by itself, in time (stopTimeout): this is for a jail in which nothing does
+        timeout 150 jexec "$1" /bin/sh /etc/stop || :
         for nic in $(jexec "$1" /sbin/ifconfig -l); do
             case $nic in lo*) ;; *) ifconfig "$nic" -vnet "$1" ;; esac
         done

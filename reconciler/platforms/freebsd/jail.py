@@ -10,7 +10,7 @@ daemon(8), chroot(8), rctl(8). Must not know firewalls.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.model import File, Jail, LinkEnd, Resource
 from reconciler.platforms.files import digest, file_state
@@ -66,7 +66,7 @@ def root(jail: Jail, storage: str, ends: Iterable[LinkEnd]) -> Resource:
     files += [
         File(f"{base}/etc/network", network.script(jail, ends), 0o755),
         File(f"{base}/etc/start", start(jail), 0o755),
-        File(f"{base}/etc/stop", STOP, 0o755),
+        File(f"{base}/etc/stop", stop(jail), 0o755),
     ]
     # pwd_mkdb(8) makes binary tables of the accounts; beside the root stands of which
     state = {**file_state(*files), "accounts": digest(ACCOUNTS["master.passwd"].encode())}
@@ -103,6 +103,8 @@ export PATH=/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin HOME=/ 
 {exports}mkdir -p /var/run /var/log /var/db /var/empty /var/tmp
 chmod 1777 /var/tmp
 {copy}{own}cd /
+# how much may be locked is the jail's memory, whether at all its blueprint's to grant
+ulimit -l unlimited 2>/dev/null || :
 # a port below 1024 belongs to whoever runs in the jail; at a higher securelevel that can no longer be set
 [ "$(sysctl -n {PORTS})" = 0 ] || sysctl {PORTS}=0 || echo "ports below 1024 stay root's"
 # a restart a second at most; what the command writes goes where jail(8) opened the log, outside: by -o, because
@@ -111,17 +113,18 @@ exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -o /dev/stdout -t {jail.id} {drop
 """.encode()
 
 
-STOP = b"""#!/bin/sh
-# Written by the reconciler: the command is asked to end, and has 15 seconds; then the jail is taken away under it.
+def stop(jail: Jail) -> bytes:
+    return f"""#!/bin/sh
+# Written by the reconciler: the command is asked to end, and has a while; then the jail is taken away under it.
 [ -s /var/run/app.pid ] || exit 0
 read -r pid </var/run/app.pid
 kill "$pid" 2>/dev/null || exit 0
 tries=0
-while kill -0 "$pid" 2>/dev/null && [ $tries -lt 75 ]; do
+while kill -0 "$pid" 2>/dev/null && [ $tries -lt {5 * jail.stop_timeout} ]; do
     sleep 0.2
     tries=$((tries + 1))
 done
-"""
+""".encode()
 
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,14 +139,26 @@ SETTINGS = {
     "enforce_statfs": "2",
     "children.max": "0",
     "securelevel": "2",
-    "allow.set_hostname": "false",
-    "allow.raw_sockets": "false",
-    "allow.chflags": "false",
-    "allow.mount": "false",
-    "allow.sysvipc": "false",
-    "allow.socket_af": "false",
+    "allow.reserved_ports": "true",
+    "allow.suser": "true",
 }
-"""What every jail is held to, as jls(8) prints it: a tenant's root gets nothing that reaches beyond the jail."""
+"""What every jail is held to, as jls(8) prints it. Without allow.suser its root could start nothing."""
+GRANTS = {"chflags": "allow.chflags", "debug": "allow.unprivileged_proc_debug", "mlock": "allow.mlock"}
+"""What a blueprint may grant. No raw sockets: root of a jail with a network of its own has them whatever
+allow.raw_sockets says (kern_jail.c, prison_priv_check, PRIV_NETINET_RAW), and pf sees to the addresses."""
+DENIED = (
+    "allow.mount",
+    "allow.quotas",
+    "allow.raw_sockets",
+    "allow.read_msgbuf",
+    "allow.set_hostname",
+    "allow.socket_af",
+    "allow.sysvipc",
+)
+"""What no jail may; with the others above all that every kernel from 13.2 knows (kern_jail.c, pr_flag_allow). jail(8)
+refuses a jail.conf with a parameter that its kernel does not know, and modules and later releases have more of them
+(allow.mount.*, allow.vmm, allow.nfsd, allow.settime): all off in a new jail, and turned off where one is seen to be on.
+"""
 LASTING = {"sysvmsg": "new", "sysvsem": "new", "sysvshm": "new"}
 """The same, that `jail -m` cannot change back while the jail runs: System V's shared memory is each jail's own."""
 RAISED = "securelevel"
@@ -166,7 +181,7 @@ def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEn
         File(f"{JAILS}/{name}.limits", "".join(f"{rule}\n" for rule in rctl(jail)).encode()),
     )
     state = {**file_state(*files), "runs": runs, "mounts": "whole", "settings": settings(), "application": "kept up"}
-    state["shared memory"] = "its own"
+    state |= {"shared memory": "its own", "grants": " ".join(jail.grants) or "none"}
     state |= {**limits(jail), **({"dataset": dataset} if dataset else {})}
     disrupts = dict.fromkeys((*RESTARTING, "application"), f"restart of jail {jail.id}")
     disrupts |= {"runs": f"restart of jail {jail.id}, snapshot first"} if dataset else {}
@@ -230,14 +245,22 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
         ("exec.start", "/bin/sh /etc/network"),
         ("exec.poststart", f"{run} secure {name} {SETTINGS[RAISED]}"),
         ("exec.stop", "/bin/sh /etc/stop"),
-        ("exec.timeout", "120"),
+        # longer than the longest stopTimeout
+        ("exec.timeout", "150"),
         ("stop.timeout", "5"),
         *((key, value) for key, value in SETTINGS.items() if value not in {"true", "false"} and key != RAISED),
         *LASTING.items(),
     ]
-    flags = ["vnet", "mount.devfs", "exec.clean", *(key for key, value in SETTINGS.items() if value == "true")]
+    allowed = [GRANTS[grant] for grant in jail.grants]
+    flags = [
+        "vnet",
+        "mount.devfs",
+        "exec.clean",
+        *(key for key, value in SETTINGS.items() if value == "true"),
+        *allowed,
+    ]
     body = [f"    {flag};" for flag in flags] + [f"    {key} = {string(value)};" for key, value in lines]
-    body += [f"    {no(key)};" for key, value in SETTINGS.items() if value == "false"]
+    body += [f"    {no(key)};" for key in (*GRANTS.values(), *DENIED) if key not in allowed]
     body += [f"    vnet.interface = {', '.join(map(string, nics))};"]
     # after the network, because a service binds at once
     body += [f"    exec.start += {string('/bin/sh /etc/start')};"]
@@ -245,14 +268,23 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
     return "\n".join([head, f"{name} {{", *body, "}", ""]).encode()
 
 
-def changeable() -> tuple[str, ...]:
-    """The settings as words of `jail -m`. With the lasting ones: `allow.nosysvipc` by itself takes System V's shared
-    memory away (sysv_shm.c)."""
-    return tuple(setting(key, value) for key, value in (SETTINGS | LASTING).items())
+def changeable(wanted: str, found: str) -> tuple[str, ...]:
+    """Settings and grants as words of `jail -m`; grants as a state tells them, those wanted and those there are.
+
+    With the lasting ones: `allow.nosysvipc` by itself takes System V's shared memory away (sysv_shm.c).
+    """
+    allowed = [GRANTS[grant] for grant in wanted.split() if grant in GRANTS]
+    known = (*GRANTS.values(), *DENIED)
+    others = [word for word in found.split() if word.startswith("allow.") and word not in known]
+    settings = [key if value == "true" else f"{key}={value}" for key, value in (SETTINGS | LASTING).items()]
+    return (*settings, *(key if key in allowed else no(key) for key in (*known, *others)))
 
 
-def setting(key: str, value: str) -> str:
-    return {"true": key, "false": no(key)}.get(value, f"{key}={value}")
+def granted(parameters: Mapping[str, str]) -> str:
+    """The grants of a running jail; what nobody can be granted by its own name."""
+    names = {parameter: grant for grant, parameter in GRANTS.items()}
+    on = [key for key, value in parameters.items() if key.startswith("allow.") and value == "true"]
+    return " ".join(sorted(names.get(key, key) for key in on if key not in SETTINGS)) or "none"
 
 
 def no(flag: str) -> str:
@@ -277,11 +309,14 @@ def limits(jail: Jail) -> dict[str, str]:
         "memory": f"{wanted.memory >> 20}Mi" if wanted.memory else "infinity",
         "processes": str(wanted.processes) if wanted.processes else "infinity",
         "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
+        "open files": str(wanted.open_files) if wanted.open_files else "infinity",
     }
 
 
 def rctl(jail: Jail) -> Iterator[str]:
-    """memoryuse:deny is taken and limits nothing: vmemoryuse does. pcpu is in percent of one core."""
+    """memoryuse:deny is taken and limits nothing: vmemoryuse does. pcpu is in percent of one core. openfiles counts the
+    sizes of the processes' tables, which grow to twice the number that no longer fits (kern_descrip.c, fdalloc).
+    """
     subject = f"jail:{jail_name(jail.id)}"
     if jail.limits.memory:
         yield f"{subject}:vmemoryuse:deny={jail.limits.memory}"
@@ -289,3 +324,5 @@ def rctl(jail: Jail) -> Iterator[str]:
         yield f"{subject}:maxproc:deny={jail.limits.processes}"
     if jail.limits.cpu:
         yield f"{subject}:pcpu:deny={jail.limits.cpu}"
+    if jail.limits.open_files:
+        yield f"{subject}:openfiles:deny={jail.limits.open_files}"

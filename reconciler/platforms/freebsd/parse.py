@@ -14,7 +14,7 @@ from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
 from reconciler.platforms.freebsd import datasets, network
-from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, no
+from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, granted
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.probed import (
     Lines,
@@ -29,6 +29,7 @@ from reconciler.platforms.probed import (
 
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5, "jail": 1, "process": 2, "limit": 1, "devices": 1}
 FIELDS |= {"dataset": len(datasets.COLUMNS)}
+LIMITS = ("memory", "processes", "cpu", "open files")
 ALWAYS = {"sysctl/1", "module/1", "devices/1", "dataset/1"}
 """Types whose runtime value is there whether or not anybody wants one, or says itself whose it is."""
 
@@ -83,12 +84,12 @@ class BsdLines(Lines):
 
 def parameters(text: str) -> dict[str, str]:
     """`jls -n all`: name=value, and flags as `persist` or `nopersist`, `allow.mount` or `allow.nomount`."""
-    flags = {key: "true" for key, value in SETTINGS.items() if value in {"true", "false"}} | {"dying": "true"}
-    denied = {no(flag): flag for flag in flags}
     found: dict[str, str] = {}
     for word in shlex.split(text):
         key, equals, value = word.partition("=")
-        found[denied.get(key, key)] = value if equals else "false" if key in denied else "true"
+        group, dot, last = key.rpartition(".")
+        off = not equals and last.startswith("no")
+        found[f"{group}{dot}{last[2:]}" if off else key] = value if equals else "false" if off else "true"
     return found
 
 
@@ -145,6 +146,7 @@ def observed_jail(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, st
         return
     yield "runs", jail.get("host.hostuuid", "unknown")
     yield "settings", " ".join(f"{key}={jail.get(key, 'unknown')}" for key in SETTINGS)
+    yield "grants", granted(jail)
     yield "shared memory", "its own" if all(jail.get(key) == value for key, value in LASTING.items()) else "shared"
     yield "mounts", "whole" if wanted_mounts(resource) <= lines.mounts else "not whole"
     if "dataset" in resource.state:
@@ -171,18 +173,19 @@ def kept_up(id: str, commands: list[str] | tuple[str, ...]) -> bool:
 def observed_limits(resource: Resource, name: str, lines: BsdLines) -> Iterator[tuple[str, str]]:
     """Where the kernel does not count, nothing can be changed: the status says so, and the plan does not ask again."""
     if lines.facts.get("racct") != "1":
-        yield from ((key, resource.state[key]) for key in ("memory", "processes", "cpu"))
+        yield from ((key, resource.state[key]) for key in LIMITS)
         return
     limits = lines.limits
     yield "memory", mebibytes(limits.get((name, "vmemoryuse"), "infinity"))
     yield "processes", limits.get((name, "maxproc"), "infinity")
     cpu = limits.get((name, "pcpu"), "")
     yield "cpu", f"{cpu}%" if cpu else "infinity"
+    yield "open files", limits.get((name, "openfiles"), "infinity")
 
 
 def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
     for resource in manifest.resources if lines.facts.get("racct") != "1" else ():
-        limited = resource.type == "jail/1" and {resource.state[k] for k in ("memory", "processes", "cpu")}
+        limited = resource.type == "jail/1" and {resource.state[key] for key in LIMITS}
         if limited and limited != {"infinity"}:
             yield (
                 resource.owner,

@@ -97,6 +97,28 @@ machine() {
     }
 }
 
+# open_files UNIT COUNT|infinity: of the processes that run; those of a next start have what the unit says
+open_files() {
+    supervisor=$(systemctl show -P MainPID "$1")
+    [ "$supervisor" != 0 ] || return 0
+    most=$2:$2
+    [ "$2" != infinity ] || most=1024:$(prlimit --pid "$supervisor" --nofile --noheadings -o HARD | tr -d ' ')
+    seen= tries=0
+    # one that is born meanwhile has what its parent had
+    while pids=$(inside "$1" "$supervisor") && [ "$pids" != "$seen" ] && [ $tries -lt 9 ]; do
+        for pid in $pids; do prlimit --pid "$pid" --nofile="$most" || [ ! -e "/proc/$pid" ] || return; done
+        seen=$pids tries=$((tries + 1))
+    done
+}
+
+# inside UNIT SUPERVISOR: its processes but that one
+inside() {
+    group=$(systemctl show -P ControlGroup "$1")
+    # the same group is elsewhere with cgroups of version 1
+    find "/sys/fs/cgroup$group" "/sys/fs/cgroup/systemd$group" -name cgroup.procs -exec cat {} + 2>/dev/null |
+        sort -un | grep -vx "$2"
+}
+
 no_machine() {
     systemctl stop "$1" 2>/dev/null || [ "$(systemctl show -P LoadState "$1")" != loaded ]
     systemctl reset-failed "$1" 2>/dev/null || :

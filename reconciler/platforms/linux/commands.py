@@ -75,6 +75,8 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     if set(RESTARTING) & set(differing):
         verb = "restart" if any(differing.get(attribute) for attribute in RESTARTING) else "start"
     yield Call("machine", (resource.undo, verb))
+    if verb == "keep" and "open files" in differing:
+        yield Call("open_files", (resource.undo, resource.state["open files"]))
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {

@@ -10,7 +10,7 @@ Sources: systemd-nspawn(1), systemd.resource-control(5). Must not know networks 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconciler.model import File, Jail, Resource
 from reconciler.platforms.files import digest, file_state
@@ -106,7 +106,7 @@ exec setpriv --reuid={runner} --regid={runner} --clear-groups {powers} -- {comma
 """.encode()
 
 
-RESTARTING = ("runs", "network", "mounts")
+RESTARTING = ("runs", "network", "mounts", "grants")
 """Attributes that only a restart mends."""
 
 
@@ -119,6 +119,7 @@ def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
         File(f"{UNITS}/multi-user.target.wants/{name}", f"../{name}".encode(), kind="l"),
     )
     state = {**file_state(*files), "runs": runs, "network": "its own", "mounts": "whole", "overrides": "none"}
+    state["grants"] = " ".join(jail.grants) or "none"
     state |= limits(jail)
     restart = f"restart of jail {jail.id}"
     disrupts = dict.fromkeys(RESTARTING, restart)
@@ -143,6 +144,7 @@ def limits(jail: Jail) -> dict[str, str]:
         "memory": f"{wanted.memory >> 20}Mi" if wanted.memory else "infinity",
         "processes": str(wanted.processes) if wanted.processes else "infinity",
         "cpu": f"{wanted.cpu}%" if wanted.cpu else "infinity",
+        "open files": str(wanted.open_files) if wanted.open_files else "infinity",
     }
 
 
@@ -158,11 +160,12 @@ def unit_text(jail: Jail, storage: str, runs: str) -> bytes:
         "[Service]",
         "Type=notify",
         f"Environment=RECONCILER_RUNS={runs}",
-        f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage))}",
+        f"ExecStart={' '.join(escape(word) for word in command_line(jail, storage, open_files(jail)))}",
         f"ExecStop=-/bin/sh -c {escape(STOP)}",
         # a machine that was killed with its supervisor is still known to machined, and cannot start again
         f"ExecStopPost=-/bin/sh -c {escape(f'{UNREGISTER} {quote(jail.id)} 2>/dev/null')}",
         *LIFE,
+        f"TimeoutStopSec={jail.stop_timeout}",
         f"MemoryMax={jail.limits.memory or 'infinity'}",
         "MemorySwapMax=0",
         f"TasksMax={limits(jail)['processes']}",
@@ -188,12 +191,19 @@ LIFE = (
     "Restart=always",
     "RestartSec=1",
     "TimeoutStartSec=30",
-    "TimeoutStopSec=20",
 )
 
 
-def command_line(jail: Jail, storage: str) -> list[str]:
-    """nspawn runs inside the jail's network namespace, which the host owns: root in the jail cannot change it."""
+def open_files(jail: Jail) -> tuple[str, ...]:
+    """nspawn hands no limit of its unit down (systemd-nspawn(1), --rlimit=); without ours it is 1024 to 524288."""
+    return (f"--rlimit=NOFILE={jail.limits.open_files}",) if jail.limits.open_files else ()
+
+
+def command_line(jail: Jail, storage: str, limits: Iterable[str] = ()) -> list[str]:
+    """nspawn runs inside the jail's network namespace, which the host owns: root in the jail cannot change it.
+
+    `limits` can be changed while it runs, and are no part of what it runs as.
+    """
     home = jail_home(storage, jail.id)
     words = ["/usr/bin/nsenter", f"--net=/run/netns/{jail.id}", "/usr/bin/systemd-nspawn", "--quiet", "--keep-unit"]
     words += [f"--machine={jail.id}", f"--hostname={jail.name}", f"--directory={home}/root", "--read-only"]
@@ -206,7 +216,20 @@ def command_line(jail: Jail, storage: str) -> list[str]:
     words += [f"--bind={home}/config:/config:idmap"]
     words += [f"--bind={data_place(home, path)}:{path}:idmap" for path in jail.data]
     words += [f"--bind-ro={home}/secrets:/run/secrets:idmap"] if jail.secrets else []
-    return [*words, "/etc/start"]
+    words += granting(jail)
+    return [*words, *limits, "/etc/start"]
+
+
+GRANTS = {"debug": 19, "mlock": 14}
+"""CAP_SYS_PTRACE and CAP_IPC_LOCK (linux/capability.h): by them nspawn's filter lets the system calls through."""
+
+
+def granting(jail: Jail) -> Iterator[str]:
+    """Whoever is nobody on the host may lock as much memory as RLIMIT_MEMLOCK says (mlock(2))."""
+    if "mlock" in jail.grants:
+        yield from ("--capability=CAP_IPC_LOCK", "--rlimit=MEMLOCK=infinity")
+    if "debug" not in jail.grants:
+        yield "--drop-capability=CAP_SYS_PTRACE"
 
 
 def escape(word: str) -> str:

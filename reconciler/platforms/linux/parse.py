@@ -14,6 +14,7 @@ from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
 from reconciler.platforms.linux import network
+from reconciler.platforms.linux.machine import GRANTS
 from reconciler.platforms.probed import (
     Lines,
     grouped,
@@ -51,6 +52,18 @@ class LinuxLines(Lines):
     def inodes(self) -> dict[str, str]:
         return self.pairs("inode")
 
+    def grants(self, supervisor: str) -> str:
+        """By the capabilities that a jail's first process could have."""
+        bounds = int(self.pairs("bounds").get(self.pairs("leader").get(supervisor, ""), "0"), 16)
+        return " ".join(grant for grant, bit in GRANTS.items() if bounds >> bit & 1) or "none"
+
+    def open_files(self, supervisor: str) -> str:
+        """The limit of a jail's first process, which never changes its own; none is as much as its supervisor has."""
+        limits = self.pairs("open")
+        own = limits.get(self.pairs("leader").get(supervisor, ""), "")
+        limited = own.isdigit() and int(own) < int(limits.get(supervisor, own))
+        return own if limited or not own else "infinity"
+
 
 def parse(output: bytes, manifest: Manifest) -> Observation:
     lines = LinuxLines(grouped(output, FIELDS))
@@ -81,16 +94,20 @@ def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, 
     own = [path for path in unit.get("DropInPaths", "").split() if path.split("/")[-2] == f"{resource.undo}.d"]
     yield "overrides", " ".join(own) or "none"
     pid = unit.get("MainPID", "0")
+    # of what does not run there is only its file to be judged by
+    yield "open files", lines.open_files(pid) or resource.state["open files"]
     theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
     if theirs and unit.get("ActiveState") == "active":
         yield "runs", lines.pairs("runs").get(pid, "unknown")
         yield "network", "its own" if lines.inodes.get(f"/run/netns/{resource.name}") == theirs else "cut off"
         yield "mounts", "lost" if pid in lines.pairs("lost") else "whole"
+        yield "grants", lines.grants(pid)
     elif restarting(unit) or pid != "0":
         # between two lives (it may have ended while we looked): systemd starts it again, as the unit it has loaded
         yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
         yield "network", "its own"
         yield "mounts", "whole"
+        yield "grants", resource.state["grants"]
 
 
 def restarting(unit: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
 #   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of it), inode PATH NUMBER
+#   leader PID PID (a jail's first process, of its supervisor), open PID COUNT (the hard limit), bounds PID CAPABILITIES
 #   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -91,13 +92,20 @@ units() {
     done | xargs -r grep -zaHo '^RECONCILER_RUNS=.*' 2>/dev/null | tr '\0' '\n' |
         sed -n 's#^/proc/\([0-9]*\)/environ:RECONCILER_RUNS=#runs\t\1\t#p'
     # what a jail has mounted may have been removed under it, and even made again: it does not see the new one
+    leaders=
     for pid in $pids; do
         for leader in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+            leaders="$leaders $leader"
+            printf 'leader\t%s\t%s\n' "$pid" "$leader"
             ! cut -d ' ' -f 4 "/proc/$leader/mountinfo" 2>/dev/null |
                 grep -qE '/(trees/[^/]+|jails/[^/]+/(root|config|secrets|data/[^/]+))//deleted$' ||
                 printf 'lost\t%s\t\n' "$pid"
         done
     done
+    printf '/proc/%s/limits\n' $pids $leaders | xargs -r grep -H '^Max open files' 2>/dev/null |
+        sed -n 's#^/proc/\([0-9]*\)/limits:Max open files *[^ ]* *\([^ ]*\) .*#open\t\1\t\2#p'
+    printf '/proc/%s/status\n' $leaders | xargs -r grep -H '^CapBnd' 2>/dev/null |
+        sed -n 's#^/proc/\([0-9]*\)/status:CapBnd:[^0-9a-f]*#bounds\t\1\t#p'
     {
         printf '/proc/%s/ns/net\n' $pids
         find /run/netns -mindepth 1 -maxdepth 1 2>/dev/null

@@ -123,7 +123,7 @@ def steps(made: Plan, seen: Observation) -> str:
 
 
 def shown(step: Step) -> str:
-    text = render(step).replace("\x1f", "␟").replace(" ".join(changeable()), "SETTING...")
+    text = render(step).replace("\x1f", "␟").replace(" ".join(changeable("none", "")), "SETTING...")
     return text.partition(" <<")[0] if isinstance(step, Put) else text
 
 

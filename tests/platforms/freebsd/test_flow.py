@@ -113,6 +113,10 @@ DRIFT = {
     "a-cable-is-pulled": ("ifconfig www_db_a -vnet acme__www && ifconfig www_db_a destroy", "cable from acme--www"),
     "a-jail-is-removed": ("jail -R acme__www", "change jail acme--www: runs missing"),
     "a-jail-gets-more-than-it-should": ("jail -m name=acme__www enforce_statfs=1", "settings"),
+    "a-jail-may-more-than-it-should": (
+        "jail -m name=acme__www allow.mlock allow.mount",
+        "grants allow.mount mlock → none",
+    ),
     "a-command-is-ended": ("pkill -j acme__www daemon", "application not kept up → kept up"),
     "a-limit-is-taken-away": ("rctl -r jail:acme__www", "memory infinity → 256Mi"),
     "a-layer-is-unmounted": (f"umount -f {HOME}/live/app", "mounts not whole → whole"),
@@ -148,6 +152,7 @@ TOGETHER = {
         "a-jails-address-is-gone",
         "a-cable-is-pulled",
         "a-jail-gets-more-than-it-should",
+        "a-jail-may-more-than-it-should",
         "rules-are-others",
     ),
     "broken": ("a-port-is-destroyed", "the-switch-is-destroyed", "rules-are-flushed", "the-boot-hook-is-gone"),
@@ -185,14 +190,18 @@ def test_a_jail_whose_processes_were_all_killed_is_started_on_clean_ground(villa
 # ── what the documents change ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_limit_changes_while_the_jail_runs(village: Village) -> None:
+def test_limits_grants_and_the_time_to_end_change_while_the_jail_runs(village: Village) -> None:
     jid = village.type("jls -j acme__www jid")
-    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  limits: {memory: 512Mi}\n")
+    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  limits: {memory: 512Mi, openFiles: 512}\n")
+    village.edit("blueprints/web.yaml", "spec:\n", "spec:\n  grants: [mlock, debug]\n  stopTimeout: 60\n")
     report = village.converge()
-    assert "memory 256Mi → 512Mi" in told(report)
+    assert "grants none → debug mlock; memory 256Mi → 512Mi; open files infinity → 512" in told(report)
     assert not disrupted(report)
     assert village.type("jls -j acme__www jid") == jid
-    assert "jail:acme__www:vmemoryuse:deny=536870912" in village.type("rctl")
+    rules = village.type("rctl")
+    assert "jail:acme__www:vmemoryuse:deny=536870912" in rules and "jail:acme__www:openfiles:deny=512" in rules
+    may = village.type("jls -j acme__www -n allow.mlock allow.unprivileged_proc_debug allow.chflags allow.quotas")
+    assert may == "allow.mlock allow.unprivileged_proc_debug allow.nochflags allow.noquotas\n"
 
 
 def test_an_address_changes_and_the_old_one_is_forgotten(village: Village) -> None:

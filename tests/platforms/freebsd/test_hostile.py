@@ -89,12 +89,12 @@ def test_no_value_changes_the_structure_of_jail_conf(name: str, nics: list[str])
     assert hostile["host.hostname"] == [name.replace("\n", "?")]
 
 
-@given(memory=st.integers(0, 1 << 50), processes=st.integers(0, 1 << 20), cpu=st.integers(0, 10_000))
-def test_a_rule_of_rctl_names_its_jail_and_one_amount(memory: int, processes: int, cpu: int) -> None:
-    rules = list(jail.rctl(specs.jail("acme--www", limits=Limits(memory, processes, cpu))))
-    assert len(rules) == sum(map(bool, (memory, processes, cpu)))
+@given(amounts=st.tuples(*(st.integers(0, 1 << 50) for _ in range(4))))
+def test_a_rule_of_rctl_names_its_jail_and_one_amount(amounts: tuple[int, int, int, int]) -> None:
+    rules = list(jail.rctl(specs.jail("acme--www", limits=Limits(*amounts))))
+    assert len(rules) == sum(map(bool, amounts))
     for rule in rules:
         subject, name, resource, action = rule.split(":")
         assert (subject, name) == ("jail", "acme__www")
-        assert resource in {"vmemoryuse", "maxproc", "pcpu"}
+        assert resource in {"vmemoryuse", "maxproc", "pcpu", "openfiles"}
         assert action.removeprefix("deny=").isdigit()

@@ -136,7 +136,7 @@ def door(part: Outside, spec: HostSpec, groups: Groups) -> Iterator[str]:
     """Before all else. Neighbour discovery has sources without a way back, and is neither TCP nor UDP."""
     at_home = {jail.nic.switch for jail in spec.jails}
     # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
-    doors = [part.nic, *(p.uplink for p in spec.parts if isinstance(p, Switch) and p.uplink and p.name in at_home)]
+    doors = [part.nic, *(p.uplink for p in spec.parts if isinstance(p, Switch) and not p.routed and p.name in at_home)]
     for nic in doors if part.blocked else ():
         yield f"block drop in quick on {quoted(nic)} from {groups(collapsed(part.blocked))} to any"
     start = f"block drop in quick on {quoted(part.nic)}"

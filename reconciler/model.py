@@ -114,6 +114,15 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Vlan:
+    """A tagged network on one of the host's interfaces (802.1Q), as an interface of its own."""
+
+    name: str
+    parent: str
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
 class Nic:
     """A jail's interface on a switch. `host_side` ≤ 15 characters; addresses carry prefix lengths."""
 
@@ -285,7 +294,7 @@ class Redirect:
     port: int
 
 
-Part = Sysctl | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
+Part = Sysctl | Vlan | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from reconciler.kinds.addresses import networks4
-from reconciler.kinds.documents import Expansion, Staff, missing
+from reconciler.kinds.documents import Expansion, Staff, interface, missing, stable
 from reconciler.model import (
     Claim,
     Document,
@@ -23,10 +23,13 @@ from reconciler.model import (
     Switch,
     Sysctl,
     Translation,
+    Vlan,
     Wall,
     problem,
 )
 
+LONGEST = 15
+"""Characters of an interface's name (IFNAMSIZ)."""
 Direction = Literal["in", "out"]
 SIDES: tuple[tuple[Direction, str], ...] = (("in", "from"), ("out", "to"))
 
@@ -86,6 +89,9 @@ def uplink_problems(document: Document, location: Document, staff: Staff) -> Ite
         hint = "give the switch an uplink instead"
         yield problem(document.path, ("spec", "uplink"), "uplink does nothing in a bridged location", hint)
     for index, switch in enumerate(spec["switches"]):
+        if "vlan" in switch and "uplink" not in switch:
+            pointer = ("spec", "switches", index, "vlan")
+            yield problem(document.path, pointer, "a VLAN of no interface", "add the uplink that carries it")
         if bridged and "uplink" not in switch:
             message = "a switch in a bridged location needs an uplink"
             yield problem(document.path, ("spec", "switches", index), message, "")
@@ -145,8 +151,19 @@ def sysctls(document: Document) -> Iterator[Part]:
 def switches(document: Document, location: Document) -> Iterator[Part]:
     routed = location.spec["mode"] == "routed"
     for switch in document.spec["switches"]:
-        uplink = switch.get("uplink", "")
+        uplink = joined(switch)
+        if "vlan" in switch:
+            yield Vlan(uplink, switch["uplink"], switch["vlan"])
         yield Switch(switch["name"], routed and not uplink, uplink, tuple(switch.get("addresses", ())))
+
+
+def joined(switch: Mapping[str, Any]) -> str:
+    """The interface that is the bridge's member: the uplink, or its VLAN, whose name no system uses by itself."""
+    uplink: str = switch.get("uplink", "")
+    if "vlan" not in switch:
+        return uplink
+    name = f"{uplink}_{switch['vlan']}"
+    return name if len(name) <= LONGEST else interface(stable(name), "v_")
 
 
 def outside(document: Document, staff: Staff) -> Iterator[Part]:
@@ -197,7 +214,7 @@ def claims(document: Document) -> Iterator[Claim]:
     if "uplink" in document.spec:
         yield Claim(f"interface on host {document.name}", document.spec["uplink"], document.path, ("spec", "uplink"))
     for index, switch in enumerate(document.spec["switches"]):
-        for key in ("name", "uplink"):
-            if key in switch:
+        for key, name in (("name", switch["name"]), ("vlan" if "vlan" in switch else "uplink", joined(switch))):
+            if name:
                 where = ("spec", "switches", index, key)
-                yield Claim(f"interface on host {document.name}", switch[key], document.path, where)
+                yield Claim(f"interface on host {document.name}", name, document.path, where)

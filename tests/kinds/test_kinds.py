@@ -26,6 +26,7 @@ from reconciler.model import (
     Switch,
     Sysctl,
     Translation,
+    Vlan,
     Wall,
 )
 from reconciler.repo import WorkTree
@@ -98,6 +99,8 @@ def spoken(part: Part) -> Iterator[str]:
             ports = " ".join(map(str, part.ports)) or "all ports"
             yield f"{part.subject or 'the host'} {part.direction} {part.protocol} {ports} {peers} ({part.label})"
             yield from often(part)
+        case Vlan():
+            yield f"VLAN {part.tag} of {part.parent} is {part.name}"
         case Switch():
             kind = "routed" if part.routed else f"bridged to {part.uplink}"
             yield " ".join([f"switch {part.name}, {kind}", *part.addresses])

@@ -416,10 +416,10 @@ def test_a_port_that_was_opened_by_hand_is_closed_again(town: Town, setting: str
     town.converge("a")
 
 
-def shared_segment(town: Town) -> None:
-    """A cable from host to host, with a jail of each on it; the application may use its own from there."""
+def shared_segment(town: Town, **fields: int) -> None:
+    """A cable from host to host, or a VLAN of it, with a jail of each on it."""
     for host, uplink in (("a", "eth1"), ("b", "eth2")):
-        inner = {"name": "inner0", "uplink": uplink}
+        inner = {"name": "inner0", "uplink": uplink, **fields}
         town.edit(f"hosts/{host}.yaml", lambda spec, inner=inner: spec["switches"].append(inner))
     for jail, number, peer in (("app", 30, "bapp"), ("bapp", 31, "app")):
         interface = {"switch": "inner0", "nic": f"{jail}_in", "address": f"192.168.56.{number}/24"}
@@ -450,3 +450,27 @@ def test_a_further_interface_goes_without_a_trace_and_its_jail_runs_on(town: Tow
     assert "app_in" not in town["a"].run("ip -br link").stdout + town.in_room(APP, "ip -br link")
     assert town.inside(APP, "cat /proc/1/stat | cut -d' ' -f22") == before
     assert town.reaches(BAPP, [Target("192.168.56.30", 80)]) == set()
+
+
+@pytest.mark.parametrize("harm", ["ip link set eth1 nomaster", "ip link set eth1 down", "ip link del inner0"])
+def test_a_segment_that_was_cut_by_hand_is_joined_again(town: Town, harm: str) -> None:
+    shared_segment(town)
+    town["a"].run(harm)
+    assert "switch inner0" in town.words("a")
+    town.converge("a")
+    assert town.reaches(APP, [Target("192.168.56.31", 80)], 3)
+
+
+def test_a_segment_may_be_a_vlan_and_goes_with_its_switch(town: Town) -> None:
+    if town["a"].run("ip link add probe link eth1 type vlan id 9 && ip link del probe", check=False).returncode:
+        pytest.skip("this kernel has no VLANs (8021q)")
+    shared_segment(town, vlan=2222)
+    assert town.reaches(APP, [Target("192.168.56.31", 80)], 3)
+    town["a"].run("ip link del eth1_2222")
+    assert "VLAN 2222 of eth1" in town.words("a")
+    town.converge("a")
+    assert town.reaches(APP, [Target("192.168.56.31", 80)], 3)
+    town.restore()
+    town.converge("a", "b")
+    links = town["a"].run("ip -br link").stdout
+    assert "eth1_2222" not in links and "inner0" not in links and "eth1@" in links

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl
+from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl, Vlan
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
 from reconciler.platforms.freebsd import datasets, firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
@@ -46,11 +46,12 @@ def lower(spec: HostSpec) -> Manifest:
 def listed(spec: HostSpec) -> Iterator[Resource]:
     routed = {part.name: part.routed for part in spec.parts if isinstance(part, Switch)}
     jails = in_start_order(spec.jails)
-    yield from host_files(boot_files())
-    for name in MODULES:
+    yield from host_files(boot_files(spec))
+    for name in modules(spec):
         yield Resource(f"module/1 {name}", "", {"loaded": "yes"}, words=f"kernel module {name}")
     yield from sysctls(spec)
     yield devices()
+    yield from (network.vlan(part) for part in spec.parts if isinstance(part, Vlan))
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield rules(spec)
     yield from host_files(expiry(spec))
@@ -78,14 +79,18 @@ def machine(each: Jail, spec: HostSpec, ends: list[LinkEnd]) -> Resource:
     return jail.machine(each, spec.storage, made_of, ends, datasets.name(spec, each.id))
 
 
-def boot_files() -> Iterator[File]:
+def modules(spec: HostSpec) -> tuple[str, ...]:
+    return (*MODULES, *(["if_vlan"] if any(isinstance(part, Vlan) for part in spec.parts) else []))
+
+
+def boot_files(spec: HostSpec) -> Iterator[File]:
     """What brings a host back after a restart, and what jail.conf calls."""
     here = files(__name__)
     yield File(f"{NETWORK}/functions.sh", here.joinpath("network.sh").read_bytes())
     yield File(f"{ETC}/functions.sh", here.joinpath("functions.sh").read_bytes())
     yield File(f"{ETC}/run", here.joinpath("run.sh").read_bytes(), 0o755)
     yield File(f"{ETC}/up.sh", here.joinpath("up.sh").read_bytes(), 0o755)
-    yield File(f"{ETC}/modules", "".join(f"{name}\n" for name in MODULES).encode())
+    yield File(f"{ETC}/modules", "".join(f"{name}\n" for name in modules(spec)).encode())
     yield File(HOOK, here.joinpath("hook.sh").read_bytes(), 0o755)
 
 

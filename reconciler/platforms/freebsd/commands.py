@@ -106,6 +106,7 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
+    "vlan/1": make_network,
     "switch/1": make_network,
     "port/1": make_network,
     "plug/1": make_network,
@@ -148,6 +149,11 @@ def remove_devices(before: Owned) -> Iterator[Step]:
     yield Call("no_devices", (name_of(before),))
 
 
+def remove_vlan(before: Owned) -> Iterator[Step]:
+    yield host("no_switch", name_of(before))
+    yield Delete(f"{NETWORK}/08-{name_of(before)}")
+
+
 def remove_switch(before: Owned) -> Iterator[Step]:
     yield host("no_switch", name_of(before))
     yield Delete(f"{NETWORK}/10-{name_of(before)}")
@@ -182,6 +188,7 @@ def remove_cable(before: Owned) -> Iterator[Step]:
 
 
 CUT: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
+    "vlan/1": lambda before: iter(()),
     "switch/1": lambda before: iter(()),
     "port/1": unplug,
     "plug/1": unplug_further,
@@ -226,6 +233,7 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "dataset/1": remove_dataset,
     "module/1": remove_module,
     "devices/1": remove_devices,
+    "vlan/1": remove_vlan,
     "switch/1": remove_switch,
     "port/1": remove_port,
     "plug/1": remove_plug,

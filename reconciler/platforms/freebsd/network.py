@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch
+from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch, Vlan
 from reconciler.platforms.files import NETWORK, digest, file_state
 from reconciler.platforms.freebsd.paths import hardware, inside, jail_name
 from reconciler.platforms.steps import quote
@@ -32,6 +32,12 @@ def line(function: str, *words: str) -> str:
 
 
 # ── what must be there ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def vlan(part: Vlan) -> Resource:
+    file = File(f"{NETWORK}/08-{part.name}", line("vlan", part.name, part.parent, str(part.tag)).encode())
+    state = {**file_state(file), "carried by": f"{part.parent} as {part.tag}", "up": "yes"}
+    return Resource(f"vlan/1 {part.name}", "", state, (file,), f"VLAN {part.tag} of {part.parent}")
 
 
 def switch(part: Switch) -> Resource:
@@ -148,6 +154,8 @@ class Interface:
     ours: bool
     addresses: tuple[str, ...]
     members: Mapping[str, frozenset[str]]
+    carried: str = ""
+    """Of a VLAN: "PARENT as TAG"."""
 
 
 HEADER = re.compile(r"^(\S+): flags=[0-9a-f]+<([^>]*)>")
@@ -173,6 +181,7 @@ def interface(name: str, block: list[str]) -> Interface:
         mac=next((s[1] for s in said if s[0] == "ether" and len(s) > 1), ""),
         ours=["description:", MARK] in said,
         addresses=tuple(address(s) for s in said if s[0] in {"inet", "inet6"} and len(s) > 3),
+        carried=next((f"{s[-1]} as {s[1]}" for s in said if s[0] == "vlan:"), ""),
         members={m[1]: frozenset(m[2].split(",")) for m in map(MEMBER.match, block) if m},
     )
 
@@ -250,6 +259,14 @@ def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]
     yield "others joined", words(strangers - {uplink}) or "none"
 
 
+def observed_vlan(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    link = seen.links.get(resource.name)
+    if link is None:
+        return
+    yield "carried by", link.carried if link.ours else "somebody else's interface"
+    yield "up", yes(link.up)
+
+
 def joined(uplink: str, bridge: Interface, seen: Seen) -> str:
     link = seen.links.get(uplink)
     if link is None or uplink not in bridge.members:
@@ -314,6 +331,7 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
 
 
 OBSERVERS: Mapping[str, Callable[[Resource, Seen], Iterator[tuple[str, str]]]] = {
+    "vlan/1": observed_vlan,
     "switch/1": observed_switch,
     "port/1": observed_port,
     "plug/1": observed_plug,

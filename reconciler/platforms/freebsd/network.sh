@@ -72,6 +72,24 @@ route_to() {
     [ "$family" = -inet ] || ndp -s "$1" "$3"
 }
 
+# vlan NAME PARENT TAG
+vlan() {
+    to_be_had "$1" || return
+    there "$1" || rename "$(ifconfig vlan create description "$MARK")" "$1"
+    case $(ifconfig "$1") in
+        *"vlan: $3 "*"parent interface: $2"*) ;;
+        *)
+            # one that has a parent takes no other (ifconfig(8), vlandev)
+            ifconfig "$1" -vlandev 2>/dev/null || :
+            ifconfig "$1" vlan "$3" vlandev "$2"
+            ;;
+    esac
+    # the host itself neither speaks nor listens there: the bridge does
+    ifconfig "$1" inet6 ifdisabled -auto_linklocal
+    ifconfig "$2" up
+    ifconfig "$1" up
+}
+
 # switch NAME routed|bridged UPLINK|- MAC [ADDRESS/LENGTH...]
 switch() {
     local bridge mode port mac member

@@ -195,6 +195,7 @@ def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
 
 
 RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]] = {
+    "vlan/1": observed_network,
     "switch/1": observed_network,
     "port/1": observed_network,
     "plug/1": observed_network,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl
+from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl, Vlan
 from reconciler.platforms.files import ETC, file_digest, file_state
 from reconciler.platforms.layers import in_start_order, source_tree, trees
 from reconciler.platforms.linux import firewall, machine, network
@@ -36,6 +36,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield from host_files(network.boot_files())
     for name in sorted({jail.nic.announce for jail in spec.jails} - {""}):
         yield network.uplink(name)
+    yield from (network.vlan(part) for part in spec.parts if isinstance(part, Vlan))
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield from sysctls(spec)
     yield rules(spec)

@@ -81,6 +81,7 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "uplink/1": make_network,
+    "vlan/1": make_network,
     "switch/1": make_network,
     "port/1": make_network,
     "plug/1": make_network,
@@ -108,6 +109,11 @@ def remove_file(before: Owned) -> Iterator[Step]:
 def remove_uplink(before: Owned) -> Iterator[Step]:
     """The kernel's setting stays: nothing is announced any more, and somebody else may have wanted it."""
     yield Delete(f"{NETWORK}/05-{name_of(before)}")
+
+
+def remove_vlan(before: Owned) -> Iterator[Step]:
+    yield Call("network", ("no_switch", name_of(before)))
+    yield Delete(f"{NETWORK}/08-{name_of(before)}")
 
 
 def remove_switch(before: Owned) -> Iterator[Step]:
@@ -171,6 +177,7 @@ def remove_jail(before: Owned) -> Iterator[Step]:
 REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "file/1": remove_file,
     "uplink/1": remove_uplink,
+    "vlan/1": remove_vlan,
     "switch/1": remove_switch,
     "port/1": remove_port,
     "plug/1": remove_plug,

@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch
+from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch, Vlan
 from reconciler.platforms.files import NETWORK, digest, file_state
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import quote
@@ -74,6 +74,12 @@ def uplink(name: str) -> Resource:
         (file,),
         f"interface {name} answers neighbour solicitations for jails",
     )
+
+
+def vlan(part: Vlan) -> Resource:
+    file = File(f"{NETWORK}/08-{part.name}", line("vlan", part.name, part.parent, str(part.tag)))
+    state = {**file_state(file), "carried by": f"{part.parent} as {part.tag}", "up": "yes"}
+    return Resource(f"vlan/1 {part.name}", "", state, (file,), f"VLAN {part.tag} of {part.parent}")
 
 
 def switch(part: Switch) -> Resource:
@@ -261,6 +267,15 @@ def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]
     yield "others joined", words(members - {uplink}) or "none"
 
 
+def observed_vlan(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    link = seen.links.get(resource.name)
+    if link is None:
+        return
+    tag = link.get("linkinfo", {}).get("info_data", {}).get("id")
+    yield "carried by", f"{link.get('link')} as {tag}" if link.get("group") == GROUP else "somebody else's interface"
+    yield "up", yes(is_up(link))
+
+
 def joined(uplink: str, switch: str, seen: Seen) -> str:
     link = seen.links.get(uplink)
     if link is None or link.get("master") != switch:
@@ -323,6 +338,7 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
 
 OBSERVERS: Mapping[str, Callable[[Resource, Seen], Iterator[tuple[str, str]]]] = {
     "uplink/1": observed_uplink,
+    "vlan/1": observed_vlan,
     "switch/1": observed_switch,
     "port/1": observed_port,
     "plug/1": observed_plug,

@@ -32,6 +32,20 @@ uplink() {
     [ "$(cat "/proc/sys/net/ipv6/conf/$1/accept_ra")" != 1 ] || echo 2 >"/proc/sys/net/ipv6/conf/$1/accept_ra"
 }
 
+# vlan NAME PARENT TAG
+vlan() {
+    to_be_had "$1"
+    ip -d link show "$1" 2>/dev/null | grep -q "@$2:" &&
+        ip -d link show "$1" | grep -q " vlan protocol 802.1Q id $3 " || {
+        no_switch "$1"
+        ip link add link "$2" name "$1" group "$GROUP" type vlan id "$3"
+    }
+    # the host itself neither speaks nor listens there: the bridge does
+    echo 1 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"
+    ip link set "$2" up
+    ip link set "$1" up
+}
+
 # switch NAME routed|bridged UPLINK|- [ADDRESS/LENGTH...]
 switch() {
     in= bridge=$1 mode=$2 port=$3

@@ -136,6 +136,7 @@ def percent(span: str) -> str:
 
 RUNTIME: Mapping[str, Callable[[Resource, LinuxLines], Iterator[tuple[str, str]]]] = {
     "uplink/1": observed_network,
+    "vlan/1": observed_network,
     "switch/1": observed_network,
     "port/1": observed_network,
     "plug/1": observed_network,

@@ -227,6 +227,27 @@ def test_a_link_is_added_while_both_jails_run(village: Village) -> None:
     assert "inet 10.0.5.30" in village.type("jexec acme__www ifconfig")
 
 
+def test_a_jail_joins_a_segment_on_a_vlan_while_it_runs_and_leaves_it_again(village: Village) -> None:
+    jids = village.type("jls jid")
+    file, host = village.documents / "customers/acme/jails/db.yaml", village.documents / "hosts/a.yaml"
+    alone, plain = file.read_text(), host.read_text()
+    host.write_text(f"{plain}    - name: ibridge\n      uplink: vtnet0\n      vlan: 2222\n")
+    file.write_text(f"{alone}  interfaces:\n    - switch: ibridge\n      nic: ipg_a\n      address: 192.168.56.40/24\n")
+    village.converge()
+    assert "inet 192.168.56.40" in village.type("jexec acme__db ifconfig")
+    assert "vlan: 2222 vlanproto: 802.1q vlanpcp: 0 parent interface: vtnet0" in village.type("ifconfig vtnet0_2222")
+    members = village.type("ifconfig ibridge | awk '/member:/ { print $2 }'")
+    assert sorted(members.split()) == ["ipg_a", "vtnet0_2222"]
+    village.type("ifconfig vtnet0_2222 destroy; ifconfig ipg_a destroy")
+    again = told(village.converge())
+    assert "VLAN 2222 of vtnet0" in again and "network interface ipg_a of acme--db" in again
+    file.write_text(alone)
+    host.write_text(plain)
+    village.converge()
+    assert not {"ipg_a", "vtnet0_2222", "ibridge"} & set(village.type("ifconfig -l").split())
+    assert village.type("jls jid") == jids
+
+
 def test_raising_restart_restarts_that_jail_alone(village: Village) -> None:
     other = village.type("jls -j acme__db jid")
     village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  restart: 1\n")

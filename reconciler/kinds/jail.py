@@ -1,19 +1,20 @@
-"""Jail: one website's machine, its cables, and the rules for what may reach it and what it may reach.
+"""Jail: one website's machine. `expand` is the table of contents.
 
 In: a Jail document, staff's documents and the customer's own. Out: the jail and its links and rules on its host, and
-rules on the hosts of the jails it lets in by name (they need not say so themselves). Checked: every reference, the
-addresses, the blueprint's ports and parameters. `expand` is the table of contents.
+rules on the hosts of the jails it lets in by name (they need not say so themselves). Checked here: references, its
+addresses, the blueprint's ports and parameters. What may reach it is in `traffic`, its cables are in `links`, its
+interfaces on segments in `interfaces`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain
 from typing import Any
 
-from reconciler.kinds.addresses import RANGES, edge, networks4, private
+from reconciler.kinds.addresses import networks4
 from reconciler.kinds.blueprint import matches
 from reconciler.kinds.documents import (
     Expansion,
@@ -22,29 +23,24 @@ from reconciler.kinds.documents import (
     Tenant,
     interface,
     jail_id,
-    mac,
     missing,
-    repeated,
     stable,
     subnet,
 )
 from reconciler.kinds.host import announces, carries, on_freebsd
 from reconciler.kinds.interfaces import further_nics, interface_claims, interface_problems
 from reconciler.kinds.limits import disk_problems, limits_of
+from reconciler.kinds.links import cable, link_claims, link_problems, neighbours
+from reconciler.kinds.traffic import host_port_claims, peers_rules, publish_problems, rules, visitor_problems
 from reconciler.model import (
     Claim,
     Document,
     Jail,
     JailSecret,
-    Link,
-    LinkEnd,
     Nic,
     Part,
     Pointer,
     Problem,
-    Rate,
-    Redirect,
-    Rule,
     Source,
     problem,
 )
@@ -52,14 +48,9 @@ from reconciler.model import (
 HOST_GATEWAY = "fe80::1"
 """The host's address on every routed switch. Jails' gateway, so that it never takes part in the customers' prefixes."""
 HOST_GATEWAY4 = "169.254.1.1"
-OWN_NICS = ("lo", "eth0")
-NO_NICS = ("all", "default", "bridge", "egress", "epair", "vlan")
-"""Names that kernels keep for themselves (ip-sysctl.rst, conf/all and conf/default; groups of ifconfig(8))."""
 OWN_NAME = "take a name with an underscore, such as www_a, or leave it out"
 DATA = ("/data",)
 """The schema's default for a blueprint's data."""
-BLOCK = 180
-"""The schema's default for a rate's `block`, in seconds."""
 NOT_GRANTED: Mapping[str, Mapping[str, str]] = {
     "freebsd": {},
     # the file systems ask for the capability in the first user namespace (ioctl_iflags(2))
@@ -178,30 +169,6 @@ def switch_of(document: Document, staff: Staff, place: Place) -> Mapping[str, An
     return next(chain(named, (s for s in switches if carries(s, location)), switches))
 
 
-def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
-    """Ports of the host, and rates: what `publish` says beside who may come in."""
-    for index, entry in enumerate(document.spec.get("publish", ())):
-        pointer = ("spec", "publish", index)
-        if "hostPort" in entry:
-            yield from host_port_problems(document, (*pointer, "hostPort"), staff, place)
-        if "rate" in entry and entry.get("protocol") == "udp":
-            yield problem(document.path, (*pointer, "rate"), "UDP has no connections to count", "remove it")
-
-
-def host_port_problems(document: Document, pointer: Pointer, staff: Staff, place: Place) -> Iterator[Problem]:
-    """Where the jail's router is not the host, its answers would not come back through the host."""
-    if staff.named("Location")[place.location].spec["mode"] == "bridged":
-        message = "the jails of a bridged location answer by its router, past their host"
-        yield problem(document.path, pointer, message, "remove it; visitors come to the jail's own address")
-        return
-    if not (place.private or place.ipv4):
-        hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
-        yield problem(document.path, pointer, "it has no IPv4 address to lead visitors to", hint)
-    if "uplink" not in staff.named("Host")[place.host].spec:
-        message = f"host {place.host} has no uplink on which visitors could come"
-        yield problem(document.path, pointer, message, "ask the staff to add one")
-
-
 def router_problems(document: Document, pointer: Pointer, address: str, location: Document) -> Iterator[Problem]:
     """On a bridged segment a jail with the router's address would be the router."""
     if address in (location.spec.get("gateway"), location.spec.get("ipv4", {}).get("gateway")):
@@ -239,16 +206,6 @@ def grant_problems(document: Document, blueprint: Document, staff: Staff) -> Ite
             yield problem(document.path, ("spec", "blueprint"), message, instead[grant])
 
 
-def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
-    entries = document.spec.get("publish", ())
-    ports = [(entry["port"], entry.get("protocol", "tcp")) for entry in entries]
-    yield from repeated(document, ("spec", "publish"), ports, "this port")
-    for index, entry in enumerate(entries):
-        for position, peer in enumerate(entry.get("from", ())):
-            if "/" not in peer and peer not in tenant.jails:
-                yield from missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
-
-
 def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     """Links and start order reach only to jails of the same customer on the same host."""
     mentions: list[tuple[Pointer, str]] = [
@@ -270,32 +227,6 @@ def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         yield problem(document.path, ("spec", "after"), message, "let one of them start first")
 
 
-def link_problems(document: Document, on_host: bool) -> Iterator[Problem]:
-    """`on_host`: the interfaces of links have one name on the host and in the jail."""
-    for index, link in enumerate(document.spec.get("links", ())):
-        for key in ("nic", "peerNic"):
-            where = ("spec", "links", index, key)
-            if link[key] in OWN_NICS + NO_NICS:
-                message = f"every jail has an interface {link[key]} already"
-                yield problem(document.path, where, message, "take another name")
-            elif on_host and "_" not in link[key]:
-                message = f"{link[key]} may be an interface of the host's own"
-                yield problem(document.path, where, message, "take a name with an underscore, such as www_db")
-        ours, theirs = ip_interface(link["address"]), ip_interface(link["peerAddress"])
-        pointer = ("spec", "links", index, "peerAddress")
-        if ours.network != theirs.network or ours == theirs:
-            message = f"{ours} and {theirs} do not see each other"
-            yield problem(document.path, pointer, message, "take two addresses of one network")
-        elif not private(ours):
-            hint = f"take one of {RANGES}"
-            yield problem(document.path, ("spec", "links", index, "address"), f"{ours} is not private", hint)
-        for key, end in (("address", ours), ("peerAddress", theirs)):
-            if edge(end):
-                yield problem(
-                    document.path, ("spec", "links", index, key), f"{end} is the network's own", "take another"
-                )
-
-
 # ── claims and parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -309,16 +240,8 @@ def claims(document: Document, place: Place, staff: Staff) -> Iterator[Claim]:
     if place.private:
         yield Claim(f"address on host {place.host}", place.private, path, ("spec", "privateIpv4"))
     yield from interface_claims(document, place)
-    for index, entry in enumerate(document.spec.get("publish", ())):
-        if "hostPort" in entry:
-            scope = f"{entry.get('protocol', 'tcp')} port of host {place.host}"
-            yield Claim(scope, str(entry["hostPort"]), path, ("spec", "publish", index, "hostPort"))
-    for index, link in enumerate(document.spec.get("links", ())):
-        theirs = jail_id(document.customer, link["to"])
-        for id, key in ((place.id, "nic"), (theirs, "peerNic")):
-            # on FreeBSD an interface keeps its name when it comes back from a jail: all of a host's are in one place
-            where = f"on host {place.host}" if on_freebsd(place.host, staff) else f"in jail {id}"
-            yield Claim(f"interface {where}", link[key], path, ("spec", "links", index, key))
+    yield from host_port_claims(document, place)
+    yield from link_claims(document, place, staff)
 
 
 def parts(
@@ -332,60 +255,11 @@ def parts(
 def parts_on_host(
     document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant
 ) -> Iterator[Part]:
-    location = staff.named("Location")[place.location]
     yield jail(document, place, blueprint, staff, tenant)
     for link in document.spec.get("links", ()):
         if link["to"] in tenant.places:  # else its document is broken
             yield cable(place, tenant.places[link["to"]], link)
-    yield from resolver_rules(place, location)
-    for entry in document.spec.get("publish", ()):
-        yield from published(entry, place, staff, tenant)
-    for entry in document.spec.get("reach", ()):
-        anywhere = "any" in entry["to"]
-        label = f"{place.id} reaches {'anywhere' if anywhere else ', '.join(entry['to'])}"
-        peers = () if anywhere else tuple(entry["to"])
-        yield Rule(place.id, "out", peers, entry.get("protocol", "tcp"), tuple(entry["ports"]), label[:100])
-
-
-def published(entry: Mapping[str, Any], place: Place, staff: Staff, tenant: Tenant) -> Iterator[Part]:
-    protocol, port = entry.get("protocol", "tcp"), entry["port"]
-    label = f"{place.id} publishes {port}"
-    yield Rule(place.id, "in", peers_of(entry, place, tenant), protocol, (port,), label, rate(entry))
-    if "hostPort" in entry:
-        uplink = staff.named("Host")[place.host].spec["uplink"]
-        yield Redirect(uplink, protocol, entry["hostPort"], place.id, place.private or place.ipv4, port)
-
-
-def rate(entry: Mapping[str, Any]) -> Rate | None:
-    asked = entry.get("rate")
-    return Rate(asked["connections"], asked["seconds"], asked.get("block", BLOCK)) if asked else None
-
-
-def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
-    resolvers = tuple(f"{address}/128" for address in location.spec.get("resolvers", ()))
-    if resolvers:
-        yield Rule(place.id, "out", resolvers, "udp", (53,), f"{place.id} resolves names")
-        yield Rule(place.id, "out", resolvers, "tcp", (53,), f"{place.id} resolves names")
-
-
-def peers_of(entry: Mapping[str, Any], place: Place, tenant: Tenant) -> tuple[str, ...]:
-    """() is everybody. Named jails become their addresses."""
-    peers: list[str] = []
-    for peer in entry.get("from", ()):
-        known = tenant.places[peer].seen_from(place.host) if peer in tenant.places else ()
-        peers.extend([peer] if "/" in peer else known)
-    return tuple(peers)
-
-
-def peers_rules(document: Document, place: Place, tenant: Tenant) -> Iterator[tuple[str, Rule]]:
-    for entry in document.spec.get("publish", ()):
-        for peer in entry.get("from", ()):
-            other = tenant.places.get(peer)
-            if other:
-                label = f"{other.id} reaches {place.id}"
-                protocol = entry.get("protocol", "tcp")
-                seen = place.seen_from(other.host)
-                yield other.host, Rule(other.id, "out", seen, protocol, (entry["port"],), label)
+    yield from rules(document, place, staff, tenant)
 
 
 def jail(document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant) -> Jail:
@@ -449,23 +323,3 @@ def source(spec: dict[str, str]) -> Source:
     if "git" in spec:
         return Source("git", spec["git"], spec["commit"])
     return Source("archive", spec["archive"], spec["digest"].removeprefix("sha256:"))
-
-
-def cable(place: Place, other: Place, link: dict[str, str]) -> Link:
-    """Named after the jail that declares it and its interface there, which only one link can have."""
-    id = f"{place.id}--{link['nic']}"
-    ends = (
-        LinkEnd(place.id, link["nic"], mac(stable(f"{id} a")), (link["address"],)),
-        LinkEnd(other.id, link["peerNic"], mac(stable(f"{id} b")), (link["peerAddress"],)),
-    )
-    return Link(id, ends)
-
-
-def neighbours(document: Document, tenant: Tenant) -> tuple[tuple[str, str], ...]:
-    """Names for /etc/hosts: the jails that let this one in, and `NAME.link` for the other end of a cable."""
-    names = {n: tenant.places[n].address for n in tenant.welcome.get(document.name, ()) if n in tenant.places}
-    for name, link in tenant.cables.get(document.name, ()):
-        names[f"{name}.link"] = link["address"].partition("/")[0]
-    for link in document.spec.get("links", ()):
-        names[f"{link['to']}.link"] = link["peerAddress"].partition("/")[0]
-    return tuple(sorted(names.items()))

@@ -1,0 +1,109 @@
+"""What may reach a jail, by which ways, and what it may reach: `publish` and `reach` of a Jail document.
+
+In: the document, its place, and the customer's other jails. Out: Rules for both sides of what is let in by name,
+Redirects of ports of the host, claims to those, and Problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.kinds.documents import Place, Staff, Tenant, missing, repeated
+from reconciler.model import Claim, Document, Part, Pointer, Problem, Rate, Redirect, Rule, problem
+
+BLOCK = 180
+"""The schema's default for a rate's `block`, in seconds."""
+
+
+def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    entries = document.spec.get("publish", ())
+    ports = [(entry["port"], entry.get("protocol", "tcp")) for entry in entries]
+    yield from repeated(document, ("spec", "publish"), ports, "this port")
+    for index, entry in enumerate(entries):
+        for position, peer in enumerate(entry.get("from", ())):
+            if "/" not in peer and peer not in tenant.jails:
+                yield from missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
+
+
+def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
+    """Ports of the host, and rates: what `publish` says beside who may come in."""
+    for index, entry in enumerate(document.spec.get("publish", ())):
+        pointer = ("spec", "publish", index)
+        if "hostPort" in entry:
+            yield from host_port_problems(document, (*pointer, "hostPort"), staff, place)
+        if "rate" in entry and entry.get("protocol") == "udp":
+            yield problem(document.path, (*pointer, "rate"), "UDP has no connections to count", "remove it")
+
+
+def host_port_problems(document: Document, pointer: Pointer, staff: Staff, place: Place) -> Iterator[Problem]:
+    """Where the jail's router is not the host, its answers would not come back through the host."""
+    if staff.named("Location")[place.location].spec["mode"] == "bridged":
+        message = "the jails of a bridged location answer by its router, past their host"
+        yield problem(document.path, pointer, message, "remove it; visitors come to the jail's own address")
+        return
+    if not (place.private or place.ipv4):
+        hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
+        yield problem(document.path, pointer, "it has no IPv4 address to lead visitors to", hint)
+    if "uplink" not in staff.named("Host")[place.host].spec:
+        message = f"host {place.host} has no uplink on which visitors could come"
+        yield problem(document.path, pointer, message, "ask the staff to add one")
+
+
+def host_port_claims(document: Document, place: Place) -> Iterator[Claim]:
+    for index, entry in enumerate(document.spec.get("publish", ())):
+        if "hostPort" in entry:
+            scope = f"{entry.get('protocol', 'tcp')} port of host {place.host}"
+            yield Claim(scope, str(entry["hostPort"]), document.path, ("spec", "publish", index, "hostPort"))
+
+
+def rules(document: Document, place: Place, staff: Staff, tenant: Tenant) -> Iterator[Part]:
+    yield from resolver_rules(place, staff.named("Location")[place.location])
+    for entry in document.spec.get("publish", ()):
+        yield from published(entry, place, staff, tenant)
+    for entry in document.spec.get("reach", ()):
+        anywhere = "any" in entry["to"]
+        label = f"{place.id} reaches {'anywhere' if anywhere else ', '.join(entry['to'])}"
+        peers = () if anywhere else tuple(entry["to"])
+        yield Rule(place.id, "out", peers, entry.get("protocol", "tcp"), tuple(entry["ports"]), label[:100])
+
+
+def published(entry: Mapping[str, Any], place: Place, staff: Staff, tenant: Tenant) -> Iterator[Part]:
+    protocol, port = entry.get("protocol", "tcp"), entry["port"]
+    label = f"{place.id} publishes {port}"
+    yield Rule(place.id, "in", peers_of(entry, place, tenant), protocol, (port,), label, rate(entry))
+    if "hostPort" in entry:
+        uplink = staff.named("Host")[place.host].spec["uplink"]
+        yield Redirect(uplink, protocol, entry["hostPort"], place.id, place.private or place.ipv4, port)
+
+
+def rate(entry: Mapping[str, Any]) -> Rate | None:
+    asked = entry.get("rate")
+    return Rate(asked["connections"], asked["seconds"], asked.get("block", BLOCK)) if asked else None
+
+
+def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
+    resolvers = tuple(f"{address}/128" for address in location.spec.get("resolvers", ()))
+    if resolvers:
+        yield Rule(place.id, "out", resolvers, "udp", (53,), f"{place.id} resolves names")
+        yield Rule(place.id, "out", resolvers, "tcp", (53,), f"{place.id} resolves names")
+
+
+def peers_of(entry: Mapping[str, Any], place: Place, tenant: Tenant) -> tuple[str, ...]:
+    """() is everybody. Named jails become their addresses."""
+    peers: list[str] = []
+    for peer in entry.get("from", ()):
+        known = tenant.places[peer].seen_from(place.host) if peer in tenant.places else ()
+        peers.extend([peer] if "/" in peer else known)
+    return tuple(peers)
+
+
+def peers_rules(document: Document, place: Place, tenant: Tenant) -> Iterator[tuple[str, Rule]]:
+    for entry in document.spec.get("publish", ()):
+        for peer in entry.get("from", ()):
+            other = tenant.places.get(peer)
+            if other:
+                label = f"{other.id} reaches {place.id}"
+                protocol = entry.get("protocol", "tcp")
+                seen = place.seen_from(other.host)
+                yield other.host, Rule(other.id, "out", seen, protocol, (entry["port"],), label)

@@ -42,6 +42,10 @@ HEAD = """\
 set block-policy drop
 set skip on lo0
 """
+COUNTED = """\
+set limit src-nodes 100000
+"""
+"""As many visitors as there may be states: at the 10,000 of pf.conf(5) forged ones would keep the others out."""
 NORMAL = """
 scrub in all no-df fragment reassemble
 """
@@ -100,7 +104,8 @@ def ruleset(spec: HostSpec) -> bytes:
         *host(spec, bridged, policy),
     ]
     tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
-    return "\n".join([HEAD, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
+    options = HEAD + (COUNTED if limited(spec) else "")
+    return "\n".join([options, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
 
 
 def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:

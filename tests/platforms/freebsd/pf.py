@@ -265,7 +265,10 @@ def read(found: Ruleset, words: Words, interfaces: Mapping[str, str]) -> None:
 
 
 def option(found: Ruleset, words: Words) -> None:
-    match words.expect("skip", "block-policy"):
+    match words.expect("skip", "block-policy", "limit"):
+        case "limit":
+            what, most = words.expect("src-nodes", "states"), words.next()
+            found.settings[what] = str(int(most))
         case "skip":
             words.expect("on")
             found.skipped |= {entry.name() for entry in words.listed()}

@@ -515,3 +515,9 @@ def test_the_order_of_parts_is_never_seen(order: list[int]) -> None:
 def test_the_longest_id_makes_labels_that_pf_takes(id: str) -> None:
     whole: Jail = replace(jail("acme--www"), id=id)
     assert {len(label) for label in labels(ruleset(spec(whole, rule(id))))} == {63}
+
+
+def test_forged_visitors_of_a_rated_port_do_not_keep_the_others_out() -> None:
+    rated = spec(*RICH.parts, Rule("acme--www", "in", (), "tcp", (443,), "x", Rate(100, 10, 180)))
+    assert int(parsed(rated).settings["src-nodes"]) >= 100_000
+    assert "src-nodes" not in parsed(RICH).settings

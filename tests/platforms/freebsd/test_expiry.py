@@ -22,7 +22,7 @@ RATED = spec(jail("acme--www"), *(replace(rule("acme--www", "in", port), rate=ra
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     one = Host(tmp_path)
-    given = (*boot_files(), *rules(RATED).files, *expiry(RATED))
+    given = (*boot_files(RATED), *rules(RATED).files, *expiry(RATED))
     for file in given:
         assert isinstance(file.content, bytes)
         one.write(file.path, file.content, file.mode)

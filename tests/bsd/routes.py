@@ -66,14 +66,16 @@ def place(entry):
 
 
 def owner_of(state, vnet, family, gateway):
-    """The interface through whose network a gateway is reached, None when it is not."""
+    """The interface by which a gateway is reached, None when there is none: through its network, or by a route to the
+    gateway itself (route.c, ifa_ifwithroute)."""
     name = gateway.partition("%")[2]
     if name:
         return states.interface_named(state, vnet, name)
     for interface in states.visible(state, vnet):
         if any(reaches(entry, family, gateway) for entry in interface["addresses"]):
             return interface
-    return None
+    own = [e for e in state["routes"] if (e["vnet"], e["family"], e["destination"]) == (vnet, family, gateway)]
+    return states.interface_named(state, vnet, own[0]["interface"]) if own else None
 
 
 def reaches(entry, family, gateway):

@@ -91,6 +91,14 @@ def test_a_private_member_is_shown_as_such(host: Host) -> None:
     assert "flags=943<LEARNING,DISCOVER,PRIVATE,AUTOEDGE,AUTOPTP>" in said(host, "ifconfig bridge0")
 
 
+def test_a_gateway_may_be_one_that_a_route_of_its_own_leads_to(host: Host) -> None:
+    host.run("route delete default; ifconfig epair create; ifconfig epair0a inet 10.0.2.20/32")
+    assert host.run("route -n add default 169.254.1.1").returncode != 0
+    script = "route -q add -inet -host 169.254.1.1 -interface epair0a; route -q add -inet default 169.254.1.1"
+    assert host.run(script).returncode == 0
+    assert "gateway: 169.254.1.1" in said(host, "route -n get default")
+
+
 def test_j_of_ifconfig_came_with_13_3(tmp_path: Path) -> None:
     host = Host(tmp_path, "13.3-RELEASE")
     host.path("/jails/web").mkdir()

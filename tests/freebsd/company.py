@@ -26,6 +26,7 @@ PROJECT = Path(__file__).parents[2]
 APPLICATION = Path(__file__).parent / "application"
 API, NAME, SWITCH = "reconciler.hosting/v1", "fb", "rcbr0"
 PREFIX = "fd52:6563:6f6e:"
+HOST, BLUEPRINT = f"hosts/{NAME}.yaml", "blueprints/page.yaml"
 GATEWAY = f"{PREFIX}ffff::1"
 WEB, WEB_MOVED, DB = f"{PREFIX}1::80", f"{PREFIX}1::81", f"{PREFIX}1::db"
 WEB_LINK, DB_LINK = "10.77.0.1", "10.77.0.2"
@@ -74,7 +75,10 @@ class Company:
 
     def edit(self, name: str, **fields: Any) -> None:
         """Sets fields of a jail's spec; None takes one away."""
-        path = f"customers/lab/jails/{name}.yaml"
+        self.amend(f"customers/lab/jails/{name}.yaml", **fields)
+
+    def amend(self, path: str, **fields: Any) -> None:
+        """The same, of any document."""
         document = ryaml.loads((self.clone / path).read_text())
         kept = {key: value for key, value in document["spec"].items() if key not in fields}
         document["spec"] = kept | {key: value for key, value in fields.items() if value is not None}
@@ -85,14 +89,11 @@ class Company:
 
     def wall(self, out: list[dict[str, Any]] | None) -> None:
         """A policy for what the host itself may reach, or none."""
-        path, policy = f"hosts/{NAME}.yaml", self.clone / "policies/edge.yaml"
-        host = ryaml.loads((self.clone / path).read_text())
-        host["spec"].pop("policy", None)
+        policy = self.clone / "policies/edge.yaml"
         policy.unlink(missing_ok=True)
         if out is not None:
-            host["spec"]["policy"] = "edge"
             self.write("policies/edge.yaml", document("FirewallPolicy", "edge", {"out": out}))
-        self.write(path, host)
+        self.amend(HOST, policy="edge" if out is not None else None)
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -237,10 +238,8 @@ def documents(host: Host, archives: Path, digest: str) -> dict[str, dict[str, An
         "locations/rack.yaml": document(
             "Location", "rack", {"prefix": f"{PREFIX}:/48", "mode": "routed", "announce": "none"}
         ),
-        f"hosts/{NAME}.yaml": document(
-            "Host", NAME, {"platform": platform(), "location": "rack", "ssh": ssh, "switches": [switch]}
-        ),
-        "blueprints/page.yaml": document("Blueprint", "page", dict(blueprint(archives, digest))),
+        HOST: document("Host", NAME, {"platform": platform(), "location": "rack", "ssh": ssh, "switches": [switch]}),
+        BLUEPRINT: document("Blueprint", "page", dict(blueprint(archives, digest))),
         "customers/lab/customer.yaml": document(
             "Customer", "lab", {"subnet": 1, "domains": ["lab.example"], "quota": {"jails": 3, "memory": "4Gi"}}
         ),

@@ -11,26 +11,33 @@ import re
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
 
-LOOK = r"""
+SYSCTLS = (
+    "net.inet.ip.forwarding net.inet.ip.redirect net.inet6.ip6.forwarding net.inet6.ip6.redirect "
+    "net.inet6.ip6.rfc6204w3 net.link.bridge.pfil_member net.link.bridge.pfil_bridge net.link.bridge.pfil_onlyip "
+    "net.link.bridge.pfil_local_phys"
+)
+"""What the reconciler sets in the kernel; put back by the sweep."""
+
+LOOK = rf"""
 echo '== interfaces'; ifconfig -a
 echo '== routes'; netstat -rn
 echo '== jails'; jls name path host.hostname
 echo '== mounts'; mount -p
-echo '== pf'; status=$(pfctl -si 2>/dev/null | sed -n 's/^Status: \([A-Za-z]*\).*/\1/p'); echo "${status:-Disabled}"
+echo '== pf'; status=$(pfctl -si 2>/dev/null | sed -n 's/^Status: \([A-Za-z]*\).*/\1/p'); echo "${{status:-Disabled}}"
 echo '== rules'; pfctl -sr 2>/dev/null
 echo '== translations'; pfctl -sn 2>/dev/null
 for anchor in $(pfctl -sA 2>/dev/null); do echo "== anchor $anchor"; pfctl -a "$anchor" -sr 2>/dev/null; done
 echo '== limits'; rctl 2>/dev/null
 echo '== modules'; kldstat
 echo '== devfs'; for n in $(devfs rule showsets); do echo "ruleset $n"; devfs rule -s $n show; done
-echo '== forwarding'; sysctl net.inet.ip.forwarding net.inet6.ip6.forwarding
+echo '== sysctls'; sysctl {SYSCTLS}
 for jail in $(jls name); do
     echo "== inside $jail"; jexec $jail ifconfig -a; jexec $jail netstat -rn
 done
 echo '== digests'
-find -x /etc /usr/local/etc -type f ! -name resolv.conf ! -name '*.new~' -exec sha256 -r {} + 2>/dev/null
+find -x /etc /usr/local/etc -type f ! -name resolv.conf ! -name '*.new~' -exec sha256 -r {{}} + 2>/dev/null
 echo '== modes'
-find -x /etc/reconciler /usr/local/etc/rc.d -exec stat -f '%N %Sp %Su:%Sg %Y' {} + 2>/dev/null
+find -x /etc/reconciler /usr/local/etc/rc.d -exec stat -f '%N %Sp %Su:%Sg %Y' {{}} + 2>/dev/null
 :
 """
 

@@ -8,13 +8,11 @@ no such command on purpose: data is never deleted, and a host that left the repo
 from __future__ import annotations
 
 from .host import SLOW, Done, Host
+from .look import SYSCTLS
 
 MARK = "/var/db/reconciler-tests"
 OURS = "/etc/reconciler /var/lib/reconciler /var/log/reconciler /var/run/reconciler /usr/local/etc/rc.d/reconciler"
-FOLDERS = "/var/lib /usr/local/etc/rc.d"
-KEPT = "net.inet.ip.forwarding net.inet6.ip6.forwarding net.inet6.ip6.rfc6204w3 " + " ".join(
-    f"net.link.bridge.pfil_{name}" for name in ("member", "bridge", "onlyip", "local_phys")
-)
+FOLDERS = "/var/lib /usr/local/etc/rc.d /usr/local/etc"
 
 REMEMBER = f"""
 set -e
@@ -31,7 +29,7 @@ devfs rule showsets >rulesets
 jls name >jails
 for folder in {FOLDERS}; do [ ! -d $folder ] || echo $folder; done >folders
 pfctl -si 2>/dev/null | sed -n 's/^Status: \\([A-Za-z]*\\).*/\\1/p' >pf
-for key in {KEPT}; do echo "$key=$(sysctl -n $key)"; done >sysctls
+for key in {SYSCTLS}; do echo "$key=$(sysctl -n $key)"; done >sysctls
 cp -p /etc/rc.conf rc.conf 2>/dev/null || :
 mv {MARK}.new {MARK}
 """
@@ -68,7 +66,7 @@ fi
 for set in $(devfs rule showsets); do known rulesets "$set" || devfs rule -s "$set" delset; done
 for line in $(cat {MARK}/sysctls); do sysctl "$line"; done
 [ ! -e {MARK}/rc.conf ] || cmp -s {MARK}/rc.conf /etc/rc.conf || cp -p {MARK}/rc.conf /etc/rc.conf
-rm -f /etc/rc.conf.d/reconciler /etc/newsyslog.conf.d/reconciler.conf /tmp/reconciler.*
+rm -f /etc/rc.conf.d/reconciler /etc/newsyslog.conf.d/reconciler.conf /etc/cron.d/reconciler /tmp/reconciler.*
 if [ -n "$(mounts)" ]; then
     echo "still mounted, so nothing below /var/lib/reconciler was deleted:"
     mounts

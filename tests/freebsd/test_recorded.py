@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from . import conftest
-from .company import JAILS, Company, digest_of, platform
+from . import test_g_further as further
+from .company import BLUEPRINT, HOST, JAILS, LIMITS, Company, digest_of, platform
 from .host import RUN, SNAPSHOT, Done, Host, Target, target
 from .look import LOOK, difference, inside, interfaces, listed, modules, ordered, routes, sections
 from .sweep import REMEMBER, SWEEP
@@ -209,7 +210,9 @@ def test_a_command_that_takes_too_long_is_ended_and_told(host_here: Host) -> Non
     assert done.code == -1 and "begun" in done.out and "not within" in done.err
 
 
-@pytest.mark.parametrize("script", [LOOK, SNAPSHOT, SWEEP, REMEMBER, MAKE, HAND_FILES, TRY])
+@pytest.mark.parametrize(
+    "script", [LOOK, SNAPSHOT, SWEEP, REMEMBER, MAKE, HAND_FILES, TRY, further.MAKE, further.UNMAKE]
+)
 def test_every_script_is_one_for_sh(script: str) -> None:
     ended = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -245,6 +248,12 @@ def test_the_repository_has_no_problems_with_and_without_jails(host_here: Host, 
     done = company.run("validate", str(company.clone))
     assert done.code == 0, str(done)
     company.wall(None)
+    company.amend(HOST, uplink="outside0", switches=further.SWITCHES)
+    company.amend(BLUEPRINT, grants=["mlock"])
+    company.jail("shop", {**further.SPEC, "limits": {**LIMITS, "openFiles": 2000}})
+    done = company.run("validate", str(company.clone))
+    assert done.code == 0, str(done)
+    company.remove("shop")
     company.edit("web", links=None, after=None)
     company.remove("db")
     done = company.run("validate", str(company.clone))

@@ -59,7 +59,7 @@ NEAR = {
     "block": ["bad"],
     "bypass": ["monitors"],
     "strict": True,
-    "in": [{"ports": [8081]}],
+    "in": [{"ports": [81]}],
 }
 """Lets in to the host itself what `four` publishes for one visitor alone."""
 

@@ -85,6 +85,8 @@ def ruleset(spec: HostSpec) -> bytes:
     }
     routed = [jail for inside in gates.values() for jail in inside]
     bridged = [jail for jail in jails if jail.nic.switch not in gates]
+    homes = [jail for jail in sorted(spec.jails, key=lambda jail: jail.id) if jail.nic.switch not in gates]
+    segments = [(switch, further(switch, spec.jails)) for switch in switches]
     walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
     outsides = [part for part in spec.parts if isinstance(part, Outside)]
     policy = Policy(by_place(spec), walls, Groups(), tuple(p for part in outsides for p in part.uncounted))
@@ -95,9 +97,10 @@ def ruleset(spec: HostSpec) -> bytes:
         *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
         "# elsewhere",
         *strangers(routed, policy.groups),
+        *(line for switch, guests in segments if guests for line in on_segment(switch, guests, policy.groups)),
         *translated(spec, policy.groups),
-        *elsewhere(routed, bridged, policy.groups),
-        *host(spec, bridged, policy),
+        *elsewhere(routed, homes, policy.groups),
+        *host(spec, homes, policy),
     ]
     tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
     return "\n".join([HEAD, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
@@ -296,6 +299,21 @@ def elsewhere(routed: Sequence[Jail], bridged: Sequence[Jail], groups: Groups) -
     for jails in filter(None, (routed, bridged)):
         yield f"pass in quick from any to {theirs(jails, groups)} no state"
         yield f"pass out quick from {theirs(jails, groups)} to any no state"
+
+
+def further(switch: Switch, jails: Iterable[Jail]) -> list[Jail]:
+    """Jails at the interfaces there that are not their own one."""
+    ordered = sorted(jails, key=lambda jail: jail.id)
+    return [each for jail in ordered for each in jail.stations[1:] if each.nic.switch == switch.name]
+
+
+def on_segment(switch: Switch, jails: Sequence[Jail], groups: Groups) -> Iterator[str]:
+    """Nowhere but there: customers choose these addresses, and elsewhere the same ones are anybody's. What one sends is
+    bridged or the host's; it is no router for them."""
+    yield f"block drop in quick on {quoted(switch.name)} proto {{ tcp, udp }} from {theirs(jails, groups)} to any"
+    yield f"pass in quick on {quoted(switch.uplink)} from any to {theirs(jails, groups)} no state"
+    yield f"pass out quick on {quoted(switch.uplink)} from {theirs(jails, groups)} to any no state"
+    yield f"block drop in quick on {quoted(switch.uplink)} proto {{ tcp, udp }} from {theirs(jails, groups)} to any"
 
 
 def theirs(jails: Sequence[Jail], groups: Groups) -> str:

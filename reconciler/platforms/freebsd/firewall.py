@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import collapsed, common, link_local, unscoped
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, common, link_local, link_locals, unscoped
 from reconciler.platforms.files import digest
 from reconciler.values import dataclass
 
@@ -58,6 +58,8 @@ REPORTS = (131, 132, 143)
 """Of multicast listeners; behind a router alert (RFC 3810, 5), therefore always with allow-opts."""
 HEARD = (*ICMP6, 133, 134, 130, *REPORTS)
 """By the host itself."""
+SEGMENT = (133, 134, 135, 136, 130, *REPORTS)
+"""What stays on a segment: of neighbours, routers and listeners."""
 ICMP = (0, 3, 8, 11, 12)
 NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255")
 """The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
@@ -141,6 +143,10 @@ def door(part: Outside, spec: HostSpec, groups: Groups) -> Iterator[str]:
     # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
     doors = [part.nic, *(p.uplink for p in spec.parts if isinstance(p, Switch) and not p.routed and p.name in at_home)]
     for nic in doors if part.blocked else ():
+        if link_locals(part.blocked):
+            # a host that does not hear its router is cut off
+            heard = f"icmp6-type {numbers(SEGMENT)} no state allow-opts"
+            yield f"pass in quick on {quoted(nic)} inet6 proto ipv6-icmp from {LINK_LOCAL} to any {heard}"
         yield f"block drop in quick on {quoted(nic)} from {groups(collapsed(part.blocked))} to any"
     start = f"block drop in quick on {quoted(part.nic)}"
     if part.strict:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import collapsed, link_local
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
 from reconciler.platforms.linux.paths import UNITS
 
@@ -151,6 +151,10 @@ def outside_chain(spec: HostSpec) -> Iterator[str]:
             continue
         yield "  chain outside {"
         yield "    type filter hook prerouting priority filter; policy accept;"
+        if link_locals(part.blocked):
+            # a host that does not hear its router is cut off
+            for heard in (NEIGHBOURS, LISTENERS):
+                yield f"    iifname {{ {quoted([part.nic, *bridged])} }} ip6 saddr {LINK_LOCAL} {heard} accept"
         for family, peers in by_family(part.blocked):
             # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
             yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {{ {', '.join(peers)} }} drop"

@@ -30,6 +30,20 @@ def interface_problems(document: Document, place: Place, staff: Staff) -> Iterat
             message = f"{interface['nic']} may be an interface of the host's own"
             yield problem(document.path, (*where, "nic"), message, "take a name with an underscore, such as db_a")
         yield from address_problems(document, (*where, "address"), interface["address"], place, staff)
+    yield from twice_problems(document)
+
+
+def twice_problems(document: Document) -> Iterator[Problem]:
+    """A jail answers by its first way to a network, and a port lets only its own address out."""
+    seen: list[tuple[str, Interface]] = []
+    for index, interface in enumerate(document.spec.get("interfaces", ())):
+        address = ip_interface(interface["address"])
+        nic = next((nic for nic, other in seen if overlap(address.network, other.network)), "")
+        if nic:
+            message = f"{address.network} is on {nic} already: {interface['nic']} would not be answered from"
+            hint = "leave one of them out, or take a smaller network"
+            yield problem(document.path, ("spec", "interfaces", index, "address"), message, hint)
+        seen.append((interface["nic"], address))
 
 
 def address_problems(document: Document, pointer: Pointer, text: str, place: Place, staff: Staff) -> Iterator[Problem]:

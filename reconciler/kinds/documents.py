@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from ipaddress import IPv6Network
+from ipaddress import IPv6Network, ip_interface
 from typing import Any
 
+from reconciler.kinds.addresses import Interface
 from reconciler.load import nearest
 from reconciler.model import Claim, Document, Part, Pointer, Problem, SecretFile, Site, problem
 from reconciler.values import dataclass
@@ -71,6 +72,16 @@ class Staff:
     @cached_property
     def prefixes(self) -> Mapping[str, IPv6Network]:
         return {name: IPv6Network(d.spec["prefix"]) for name, d in self.named("Location").items()}
+
+    @cached_property
+    def switch_addresses(self) -> Mapping[str, list[tuple[str, Mapping[str, Any], Interface]]]:
+        """Location → (host, its switch, the host's address there), of all its hosts."""
+        found: dict[str, list[tuple[str, Mapping[str, Any], Interface]]] = {}
+        for name, host in sorted(self.named("Host").items()):
+            for switch in host.spec["switches"]:
+                own = [(name, switch, ip_interface(address)) for address in switch.get("addresses", ())]
+                found.setdefault(host.spec["location"], []).extend(own)
+        return found
 
     @cached_property
     def subnets(self) -> Mapping[str, tuple[int, int]]:

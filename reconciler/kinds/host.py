@@ -42,7 +42,7 @@ def expand(document: Document, staff: Staff) -> Expansion:
     return Expansion(
         hosts=frozenset({document.name}),
         parts=partial(parts, document, location, staff),
-        claims=tuple(claims(document)),
+        claims=tuple(claims(document, staff)),
         problems=tuple(problems),
     )
 
@@ -190,6 +190,13 @@ def rules(document: Document, staff: Staff) -> Iterator[Part]:
             yield policy_rule(policy, direction, rule, rule.get(side), index)
 
 
+def own_ports(document: Document, staff: Staff) -> set[tuple[str, int]]:
+    """What its policy opens of the host itself, to whomever."""
+    policy = staff.find("FirewallPolicy", document.spec.get("policy", ""))
+    opened = policy.spec.get("in", ()) if policy else ()
+    return {(rule.get("protocol", "tcp"), port) for rule in opened for port in rule["ports"]}
+
+
 def policy_rule(policy: Document, direction: Direction, rule: Any, names: list[str] | None, index: int) -> Rule:
     """A rule that names only empty tables lets nobody pass: no peers at all would mean everybody."""
     peers = prefixes(policy, names or ())
@@ -203,9 +210,13 @@ def prefixes(policy: Document, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(prefix for name in names for prefix in tables.get(name, ()))
 
 
-def claims(document: Document) -> Iterator[Claim]:
+def claims(document: Document, staff: Staff) -> Iterator[Claim]:
     ssh = document.spec["ssh"]
-    yield Claim(f"tcp port of host {document.name}", str(ssh.get("port", 22)), document.path, ("spec", "ssh", "port"))
+    sshd = ("tcp", ssh.get("port", 22))
+    yield Claim(f"tcp port of host {document.name}", str(sshd[1]), document.path, ("spec", "ssh", "port"))
+    for protocol, port in sorted(own_ports(document, staff) - {sshd}):
+        # or a jail's `hostPort` would answer in the name of the host
+        yield Claim(f"{protocol} port of host {document.name}", str(port), document.path, ("spec", "policy"))
     for index, switch in enumerate(document.spec["switches"]):
         for position, address in enumerate(switch.get("addresses", ())):
             pointer = ("spec", "switches", index, "addresses", position)

@@ -68,7 +68,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *reference_problems(document, staff, tenant),
         *(address_problems(document, staff, tenant, place) if place else ()),
         *(private_problems(document, staff, place) if place else ()),
-        *(interface_problems(document, staff.named("Host")[place.host]) if place else ()),
+        *(interface_problems(document, place, staff) if place else ()),
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *(grant_problems(document, blueprint, staff) if blueprint else ()),

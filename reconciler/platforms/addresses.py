@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
 Network = IPv4Network | IPv6Network
+LINK_LOCAL = IPv6Network("fe80::/10")
 
 
 @lru_cache(maxsize=4096)
@@ -28,6 +30,11 @@ def common(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
 
 def overlap(a: Network, b: Network) -> bool:
     return a.version == b.version and a.overlaps(b)
+
+
+def link_locals(prefixes: Iterable[str]) -> bool:
+    """Whether some are those of neighbours and routers (RFC 4861)."""
+    return any(overlap(ip_network(prefix), LINK_LOCAL) for prefix in prefixes)
 
 
 def unscoped(address: str) -> str:

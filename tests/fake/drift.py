@@ -79,6 +79,11 @@ def inside(machine: Debian, resource: Resource) -> Interface:
     return machine.interfaces[resource.name, "eth0"]
 
 
+def further(machine: Debian, resource: Resource) -> Interface:
+    nic, jail, _ = resource.undo.split("\x1f")
+    return machine.interfaces[jail, nic]
+
+
 def addresses(resource: Resource) -> list[str]:
     return resource.undo.split("\x1f")[1].split()
 
@@ -154,6 +159,22 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         },
         "host routes": {"forgotten": forget_route},
         "announced": {"forgotten": forget_announcement},
+    },
+    "plug/1": {
+        "switch": {
+            "moved": lambda m, r: setattr(outside(m, r), "master", "docker0"),
+            "gone": lambda m, r: m.unplug("", r.undo.partition("\x1f")[0]),
+        },
+        "isolated": {"off": lambda m, r: setattr(outside(m, r), "isolated", False)},
+        "up": {
+            "down": lambda m, r: setattr(outside(m, r), "up", False),
+            "down inside": lambda m, r: setattr(further(m, r), "up", False),
+        },
+        "mac": {"another": lambda m, r: setattr(further(m, r), "mac", "02:ff:ff:ff:ff:ff")},
+        "addresses": {
+            "none": lambda m, r: further(m, r).addresses.clear(),
+            "one more": lambda m, r: further(m, r).addresses.add("192.168.56.99/24"),
+        },
     },
     "sysctl/1": {"value": {"another": lambda m, r: m.settings.update({r.name: "2"})}},
     "ruleset/1": {

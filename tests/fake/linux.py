@@ -81,7 +81,7 @@ class Debian:
     def __init__(self) -> None:
         self.files: dict[str, Node] = {"/": Node("d")}
         self.interfaces: dict[tuple[str, str], Interface] = {
-            ("", name): Interface("physical", up=True) for name in ("eth0", "eth1", "eth2")
+            ("", name): Interface("physical", up=True) for name in ("eth0", "eth1", "eth2", "eth3")
         }
         self.rooms: dict[str, int] = {}
         self.routes: dict[str, Routes] = {"": {}}
@@ -210,22 +210,25 @@ class Debian:
         gateways: str,
         announced: str,
     ) -> None:
-        self.room(jail)
-        if ("", nic) not in self.interfaces or (jail, "eth0") not in self.interfaces:
-            self.to_be_had(nic)
-            self.unplug("", nic)
-            self.unplug(jail, "eth0")
-            self.pair(("", nic), (jail, "eth0"), other_mac=mac)
-        if ("", bridge) not in self.interfaces:
-            raise StepFailed(f"Device does not exist: {bridge}")
-        outside, inside = self.interfaces["", nic], self.interfaces[jail, "eth0"]
-        outside.master, outside.up, outside.isolated = bridge, True, True
-        inside.mac, inside.up = mac, True
-        self.settle(jail, "eth0", addresses.split())
+        self.plug(jail, "eth0", nic, bridge, mac, addresses)
         self.routes[jail] = {f"default {gateway}": ("eth0", gateway) for gateway in gateways.split()}
         for address in addresses.split() if mode == "routed" else ():
             self.routes[""][address] = (bridge, "")
         self.proxied |= {(address, announce) for address in announced.split() if announce != "-"}
+
+    def plug(self, jail: str, inner: str, nic: str, bridge: str, mac: str, addresses: str) -> None:
+        self.room(jail)
+        if ("", nic) not in self.interfaces or (jail, inner) not in self.interfaces:
+            self.to_be_had(nic)
+            self.unplug("", nic)
+            self.unplug(jail, inner)
+            self.pair(("", nic), (jail, inner), other_mac=mac)
+        if ("", bridge) not in self.interfaces:
+            raise StepFailed(f"Device does not exist: {bridge}")
+        outside, inside = self.interfaces["", nic], self.interfaces[jail, inner]
+        outside.master, outside.up, outside.isolated = bridge, True, True
+        inside.mac, inside.up = mac, True
+        self.settle(jail, inner, addresses.split())
 
     def to_be_had(self, nic: str) -> None:
         if ("", nic) in self.interfaces and self.interfaces["", nic].kind != "veth":
@@ -483,7 +486,7 @@ CALLS: dict[str, Callable[..., None]] = {
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""
 NETWORK: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
-    for name in ("uplink", "switch", "no_switch", "to_be_had", "port", "leave", "no_port", "cable", "no_cable")
+    for name in ("uplink", "switch", "no_switch", "to_be_had", "port", "plug", "leave", "no_port", "cable", "no_cable")
 }
 
 

@@ -18,18 +18,23 @@ from reconciler.model import (
     Link,
     LinkEnd,
     Nic,
+    Outside,
     Part,
+    Rate,
+    Redirect,
     Rule,
     Secret,
     Source,
     Ssh,
     Switch,
     Sysctl,
+    Translation,
     Wall,
 )
 
 STORAGE = "/var/lib/reconciler"
 SWITCHES = (Switch("sw0", True), Switch("sw1", True, addresses=("2001:db8:0:99::1/64",)))
+SEGMENT = Switch("seg0", False, "eth3", ("192.168.56.1/24",))
 IDS = ("acme--db", "acme--shop", "acme--www", "uirig--blog", "uirig--www")
 
 
@@ -48,6 +53,23 @@ def nic(id: str, number: int, **fields: object) -> Nic:
 
 def address(number: int) -> str:
     return f"2001:db8:0:1::{number:x}/128"
+
+
+def private_nic(id: str, number: int, **fields: object) -> Nic:
+    """With a private IPv4 address beside its own one."""
+    four = f"10.0.2.{number}/32"
+    more = {"addresses": (address(number), four), "gateways": ("fe80::1", "169.254.1.1"), "private": four}
+    return nic(id, number, **{**more, **fields})
+
+
+def further(id: str, name: str, number: int) -> Nic:
+    """An interface on the segment."""
+    return Nic(name, "seg0", f"{mac(id)[:-5]}03:{mac(id)[-2:]}", (f"192.168.56.{number}/24",), ())
+
+
+def outside(nic: str = "eth0") -> list[Part]:
+    """Jails with private addresses leave by it, and nobody comes in from some places."""
+    return [Translation(nic, ("10.0.2.0/24",)), Outside(nic, ("203.0.113.0/24",), ("198.51.100.0/24",), True)]
 
 
 def jail(id: str, number: int = 0, **fields: object) -> Jail:
@@ -97,27 +119,52 @@ def spec(*parts: Part, switches: Iterable[Switch] = SWITCHES) -> HostSpec:
     return HostSpec("a", "linux", "cam", Ssh("2001:db8::a", 22, "ssh-ed25519 AAAA"), STORAGE, (*switches, *parts))
 
 
+RATE = Rate(20, 10, 180)
 RICH = spec(
     Sysctl("vm.overcommit_memory", "1"),
     Wall("in"),
     rule("", "in", 22),
-    jail("acme--db", secrets=(secret("password", "hunter2"),), data=("/data", "/srv/db")),
-    jail("acme--www", release=archive("b"), after=("acme--db",), neighbours=(("db.link", "10.77.0.2"),)),
+    *outside(),
+    jail(
+        "acme--db",
+        secrets=(secret("password", "hunter2"),),
+        data=("/data", "/srv/db"),
+        more=(further("acme--db", "db_in", 30),),
+    ),
+    jail(
+        "acme--www",
+        nic=private_nic("acme--www", 3),
+        release=archive("b"),
+        after=("acme--db",),
+        neighbours=(("db.link", "10.77.0.2"),),
+    ),
     jail("uirig--www", nic=nic("uirig--www", 5, switch="sw1", addresses=(address(5), "192.0.2.5/32"))),
     link("acme--www", "db0", "acme--db", "www0"),
-    rule("acme--www", "in", 80),
+    replace(rule("acme--www", "in", 80), rate=RATE),
+    Redirect("eth0", "tcp", 8080, "acme--www", "10.0.2.3", 80),
     rule("acme--db", "in", 5432, [address(3)]),
+    switches=(*SWITCHES, SEGMENT),
 )
 """Every type of resource, and every attribute."""
 CHANGED = spec(
     rule("", "in", 22),
-    jail("acme--db", secrets=(secret("password", "correct horse"),), application=archive("c"), limits=Limits(cpu=50)),
+    Translation("eth0", ("10.0.2.0/24",)),
+    jail(
+        "acme--db",
+        secrets=(secret("password", "correct horse"),),
+        application=archive("c"),
+        limits=Limits(cpu=50),
+        more=(further("acme--db", "db_b", 31),),
+    ),
     jail("acme--www", release=archive("d"), nic=nic("acme--www", 7, host_side="web", switch="sw1")),
-    jail("acme--shop", nic=nic("acme--shop", 3)),
+    jail("acme--shop", nic=private_nic("acme--shop", 3), more=(further("acme--shop", "db_in", 30),)),
     link("acme--www", "db0", "acme--shop", "www0", 1),
     rule("acme--www", "in", 443),
+    Redirect("eth0", "tcp", 8080, "acme--shop", "10.0.2.3", 80),
+    switches=(*SWITCHES, replace(SEGMENT, uplink="eth2")),
 )
-"""The same host a year later: uirig--www went, acme--shop has the address that was acme--www's, all else changed."""
+"""The same host a year later: uirig--www went, acme--shop has the addresses that were acme--www's and
+the interface that was acme--db's, all else changed."""
 
 
 # ── many ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,9 +173,11 @@ LETTERS = st.sampled_from("abcd")
 
 
 @st.composite
-def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail:
-    four = (f"192.0.2.{number}/32",) if draw(st.booleans()) else ()
+def jails(draw: st.DrawFn, id: str, number: int, plugged: int, switches: list[Switch]) -> Jail:
+    """`plugged`: the number of its interface on the segment, or 0."""
     bridged = not switches[0].routed
+    private = not bridged and draw(st.booleans())
+    four = (f"10.0.2.{number}/32",) if private else (f"192.0.2.{number}/32",) if draw(st.booleans()) else ()
     wiring = nic(
         id,
         number,
@@ -137,7 +186,9 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         addresses=(address(number), *four),
         gateways=("fe80::1", *(["192.0.2.1"] if four else [])),
         announce="" if bridged else "eth0",
+        private=four[0] if private else "",
     )
+    name = draw(st.sampled_from([f"seg_{plugged}", f"{id.replace('--', '_')}_in"]))
     return jail(
         id,
         nic=wiring,
@@ -152,6 +203,7 @@ def jails(draw: st.DrawFn, id: str, number: int, switches: list[Switch]) -> Jail
         stop_timeout=draw(st.sampled_from([15, 60])),
         grants=tuple(sorted(draw(st.sets(st.sampled_from(["debug", "mlock"]))))),
         root=draw(st.booleans()),
+        more=(further(id, name, plugged),) if plugged else (),
     )
 
 
@@ -167,10 +219,17 @@ def hosts(draw: st.DrawFn, routed: bool = True) -> HostSpec:
     switches = switches[: draw(st.integers(1, 2))]
     ids = draw(st.sets(st.sampled_from(IDS), max_size=4))
     numbers = draw(st.permutations(range(1, 7)))
-    parts: list[Part] = [draw(jails(id, n, switches)) for id, n in zip(sorted(ids), numbers, strict=False)]
+    plugged = draw(st.permutations(range(6))) if draw(st.booleans()) else [0] * 6
+    placed = zip(sorted(ids), numbers, plugged, strict=False)
+    parts: list[Part] = [draw(jails(id, number, plug, switches)) for id, number, plug in placed]
+    switches += [SEGMENT] if any(plugged) else []
     parts += draw(links(sorted(id for id in ids if id.startswith("acme"))))
+    parts += outside() if draw(st.booleans()) and switches[0].routed else []
     for id in sorted(ids):
-        parts += [rule(id, port=port) for port in draw(st.sets(st.sampled_from([80, 443]), max_size=2))]
+        parts += [
+            replace(rule(id, port=port), rate=draw(st.sampled_from([None, RATE])))
+            for port in draw(st.sets(st.sampled_from([80, 443]), max_size=2))
+        ]
     parts += [Wall("in")] if draw(st.booleans()) else []
     parts += [Sysctl("vm.swappiness", value) for value in draw(st.lists(st.sampled_from(["1", "60"]), max_size=1))]
     return spec(rule("", "in", 22), *parts, switches=switches)

@@ -51,7 +51,7 @@ from .frames import (
     udp4,
     udp6,
 )
-from .town import APP, BAPP, BSPY, BWEB, ELSEWHERE, ROOT, ROUTER4, SPY, WEB, Target, Town
+from .town import APP, BAPP, BSPY, BWEB, ELSEWHERE, ROOT, ROUTER4, SPY, WEB, Target, Town, ip, listening
 
 LLDP_MAC, STP_MAC, EAPOL_MAC = "01:80:c2:00:00:0e", "01:80:c2:00:00:00", "01:80:c2:00:00:03"
 
@@ -440,6 +440,27 @@ def test_a_segment_joins_jails_of_two_hosts_by_their_rules_and_nobody_else(town:
     assert "192.168.56.99/24" in town.words("a")
     town.converge("a")
     assert town.reaches(APP, [far], 3) == {far}
+
+
+def test_an_address_on_a_segment_is_somebody_elses_elsewhere(town: Town) -> None:
+    """Its customer chooses it: the reconciler's own, say, or one that a neighbour reaches."""
+    shared_segment(town)
+    elsewhere = "fd00:9::7"
+    ip(f"addr add {elsewhere}/128 dev lo")
+    town.edit("customers/red/jails/web.yaml", reach=[{"to": [f"{elsewhere}/128"], "ports": [8080]}])
+    town.converge("a")
+    asked = {Target(town.address_of(WEB), 80), Target(town["a"].address, 22)}
+    try:
+        with listening(elsewhere, 8080):
+            assert town.reaches(elsewhere, asked, 3) == asked
+            assert town.reaches(WEB, [Target(elsewhere, 8080)], 3)
+            interface = {"switch": "inner0", "nic": "spy_in", "address": f"{elsewhere}/64"}
+            town.edit("customers/blue/jails/spy.yaml", interfaces=[interface])
+            town.converge("a")
+            assert town.reaches(elsewhere, asked, 3) == asked
+            assert town.reaches(WEB, [Target(elsewhere, 8080)], 3)
+    finally:
+        ip(f"addr del {elsewhere}/128 dev lo")
 
 
 def test_a_further_interface_goes_without_a_trace_and_its_jail_runs_on(town: Town) -> None:

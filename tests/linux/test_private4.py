@@ -20,7 +20,7 @@ import pytest
 from lab import Nic
 from reconciler.model import Wall
 
-from .frames import ARP, ECHO, ICMP6, IP4, IP6, UDP, Wire, arp, ether, icmp6, ip4, ip6, seen, udp4, udp6
+from .frames import ARP, ECHO, ICMP6, IP4, IP6, UDP, Wire, arp, ether, icmp6, ip4, ip6, link_local, seen, udp4, udp6
 from .test_drift import LOOK
 from .town import (
     API,
@@ -59,7 +59,7 @@ NEAR = {
     "block": ["bad"],
     "bypass": ["monitors"],
     "strict": True,
-    "in": [{"ports": [8081]}],
+    "in": [{"ports": [81]}],
 }
 """Lets in to the host itself what `four` publishes for one visitor alone."""
 
@@ -255,6 +255,17 @@ def test_the_hosts_own_policy_neither_opens_nor_closes_a_jails_port(quarter: Qua
     asked = {Target(address, port) for address in (A4, C4) for port in (8080, 8081)}
     assert quarter.reaches(VISITOR, asked) == asked
     assert quarter.reaches(STRANGER, asked) == {Target(A4, 8080), Target(C4, 8080)}
+
+
+def test_a_host_that_blocks_link_local_addresses_hears_its_neighbours_still(quarter: Quarter) -> None:
+    """They are in many a list of addresses that nobody has."""
+    quarter.edit("policies/near.yaml", lambda spec: spec["tables"]["bad"].append("fe80::/10"))
+    quarter.converge("a")
+    quarter["a"].run("ip -6 neigh flush dev eth0")
+    router = link_local(Path("/sys/class/net/tcam/address").read_text().strip())
+    knock = f"echo >/dev/udp/{router}%eth0/9; sleep 0.5; ip -6 neigh show {router}"
+    assert "lladdr" in quarter["a"].run(knock).stdout
+    assert quarter.reaches(OFFICE, [Target(quarter.address_of(SHY), 81)], 3)
 
 
 def test_a_port_of_the_host_leads_to_a_jail_with_ipv4_of_its_own_as_well(quarter: Quarter) -> None:

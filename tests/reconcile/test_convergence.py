@@ -260,7 +260,8 @@ def test_adopting_takes_what_is_there_and_converges() -> None:
 
 
 def addresses_in_two_jails(machine: Debian) -> list[str]:
-    found = Counter(a for (room, name), i in machine.interfaces.items() if name == "eth0" and room for a in i.addresses)
+    plugged = (i for (room, _), i in machine.interfaces.items() if room and i.peer and not i.peer[0])
+    found = Counter(address for interface in plugged for address in interface.addresses)
     return [address for address, count in found.items() if count > 1]
 
 
@@ -314,7 +315,15 @@ def test_a_step_of_the_hosts_own_that_fails_stops_everything() -> None:
 
 def traces(machine: Debian, owned: Owned) -> list[object]:
     """What is left on a host of something that was ours, by the names of its key and its undo."""
-    words = {owned.key.partition(" ")[2], *owned.undo.split("\x1f")} - {"eth0", "eth1", "eth2", "sw0", "sw1", ""}
+    words = {owned.key.partition(" ")[2], *owned.undo.split("\x1f")} - {
+        "eth0",
+        "eth1",
+        "eth2",
+        "sw0",
+        "sw1",
+        "seg0",
+        "",
+    }
     match owned.key.partition("/")[0]:
         case "sysctl" | "uplink":  # a setting stays until the next boot, and nothing shows whose it was
             return []
@@ -322,7 +331,7 @@ def traces(machine: Debian, owned: Owned) -> list[object]:
             return [machine.kernel] if machine.kernel else []
         case "switch":
             return [key for key in machine.interfaces if key == ("", owned.key.partition(" ")[2])]
-        case "port":
+        case "port" | "plug":
             return [key for key in machine.interfaces if key == ("", owned.undo.partition("\x1f")[0])]
         case "cable":
             return [key for key in machine.interfaces if list(key) == owned.undo.split("\x1f")[:2]]

@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import collapsed, common, link_local, unscoped
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, common, link_local, link_locals, unscoped
 from reconciler.platforms.files import digest
 from reconciler.values import dataclass
 
@@ -62,6 +62,8 @@ REPORTS = (131, 132, 143)
 """Of multicast listeners; behind a router alert (RFC 3810, 5), therefore always with allow-opts."""
 HEARD = (*ICMP6, 133, 134, 130, *REPORTS)
 """By the host itself."""
+SEGMENT = (133, 134, 135, 136, 130, *REPORTS)
+"""What stays on a segment: of neighbours, routers and listeners."""
 ICMP = (0, 3, 8, 11, 12)
 NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255")
 """The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
@@ -89,6 +91,8 @@ def ruleset(spec: HostSpec) -> bytes:
     }
     routed = [jail for inside in gates.values() for jail in inside]
     bridged = [jail for jail in jails if jail.nic.switch not in gates]
+    homes = [jail for jail in sorted(spec.jails, key=lambda jail: jail.id) if jail.nic.switch not in gates]
+    segments = [(switch, further(switch, spec.jails)) for switch in switches]
     walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
     outsides = [part for part in spec.parts if isinstance(part, Outside)]
     policy = Policy(by_place(spec), walls, Groups(), tuple(p for part in outsides for p in part.uncounted))
@@ -99,9 +103,10 @@ def ruleset(spec: HostSpec) -> bytes:
         *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
         "# elsewhere",
         *strangers(routed, policy.groups),
+        *(line for switch, guests in segments if guests for line in on_segment(switch, guests, policy.groups)),
         *translated(spec, policy.groups),
-        *elsewhere(routed, bridged, policy.groups),
-        *host(spec, bridged, policy),
+        *elsewhere(routed, homes, policy.groups),
+        *host(spec, homes, policy),
     ]
     tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
     options = HEAD + (COUNTED if limited(spec) else "")
@@ -143,6 +148,10 @@ def door(part: Outside, spec: HostSpec, groups: Groups) -> Iterator[str]:
     # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
     doors = [part.nic, *(p.uplink for p in spec.parts if isinstance(p, Switch) and not p.routed and p.name in at_home)]
     for nic in doors if part.blocked else ():
+        if link_locals(part.blocked):
+            # a host that does not hear its router is cut off
+            heard = f"icmp6-type {numbers(SEGMENT)} no state allow-opts"
+            yield f"pass in quick on {quoted(nic)} inet6 proto ipv6-icmp from {LINK_LOCAL} to any {heard}"
         yield f"block drop in quick on {quoted(nic)} from {groups(collapsed(part.blocked))} to any"
     start = f"block drop in quick on {quoted(part.nic)}"
     if part.strict:
@@ -301,6 +310,21 @@ def elsewhere(routed: Sequence[Jail], bridged: Sequence[Jail], groups: Groups) -
     for jails in filter(None, (routed, bridged)):
         yield f"pass in quick from any to {theirs(jails, groups)} no state"
         yield f"pass out quick from {theirs(jails, groups)} to any no state"
+
+
+def further(switch: Switch, jails: Iterable[Jail]) -> list[Jail]:
+    """Jails at the interfaces there that are not their own one."""
+    ordered = sorted(jails, key=lambda jail: jail.id)
+    return [each for jail in ordered for each in jail.stations[1:] if each.nic.switch == switch.name]
+
+
+def on_segment(switch: Switch, jails: Sequence[Jail], groups: Groups) -> Iterator[str]:
+    """Nowhere but there: customers choose these addresses, and elsewhere the same ones are anybody's. What one sends is
+    bridged or the host's; it is no router for them."""
+    yield f"block drop in quick on {quoted(switch.name)} proto {{ tcp, udp }} from {theirs(jails, groups)} to any"
+    yield f"pass in quick on {quoted(switch.uplink)} from any to {theirs(jails, groups)} no state"
+    yield f"pass out quick on {quoted(switch.uplink)} from {theirs(jails, groups)} to any no state"
+    yield f"block drop in quick on {quoted(switch.uplink)} proto {{ tcp, udp }} from {theirs(jails, groups)} to any"
 
 
 def theirs(jails: Sequence[Jail], groups: Groups) -> str:

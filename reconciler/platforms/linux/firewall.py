@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import collapsed, link_local
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
 from reconciler.platforms.linux.paths import UNITS
 
@@ -66,8 +66,9 @@ def ruleset(spec: HostSpec) -> bytes:
     switches = [part for part in spec.parts if isinstance(part, Switch)]
     rules = [part for part in spec.parts if isinstance(part, Rule)]
     walls = {part.direction for part in spec.parts if isinstance(part, Wall)}
-    jails = [each for jail in sorted(spec.jails, key=lambda jail: jail.id) for each in jail.stations]
-    lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(jails)]
+    jails = sorted(spec.jails, key=lambda jail: jail.id)
+    stations = [each for jail in jails for each in jail.stations]
+    lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(stations)]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -79,6 +80,7 @@ def inet_table(
 ) -> Iterator[str]:
     """A jail's packets pass its `out` chain, then the receiver's `in` chain; what nothing accepts is dropped."""
     names = quoted(switch.name for switch in switches)
+    segments = on_segments(jails)
     routed = [switch.name for switch in switches if switch.routed]
     by_subject: dict[tuple[str, str], list[Rule]] = {}
     for rule in rules:
@@ -88,7 +90,7 @@ def inet_table(
     yield from counted(rated)
     yield from outside_chain(spec)
     yield from translations(spec)
-    yield from input_chain(routed, jails, by_subject, "in" in walls)
+    yield from input_chain(routed, jails, segments, by_subject, "in" in walls)
     if "out" in walls:
         yield from output_chain(by_subject, spec.ssh.port)
     yield "  chain forward {"
@@ -103,20 +105,37 @@ def inet_table(
     # the host routes to them, so their addresses come from nowhere else
     yield from sources([j for j in jails if j.nic.switch in routed], f"iifname != {{ {quoted(routed)} }}", "drop")
     yield from privacy(spec, jails, routed)
+    for segment, guests in segments.items():
+        yield from sources(guests, f'iifname "{segment}" oifname != "{segment}"', "drop")
     yield ICMP
     if len(routed) < len(switches):
         yield f"    {NEIGHBOURS} accept"
         yield f"    {LISTENERS} accept"
-    yield from dispatch("saddr", "out", jails)
-    yield from dispatch("daddr", "in", jails)
+    for field, direction in (("saddr", "out"), ("daddr", "in")):
+        yield from dispatch("", field, direction, jails)
+        for segment, guests in segments.items():
+            way = "iifname" if field == "saddr" else "oifname"
+            yield from dispatch(f'{way} "{segment}" ', field, direction, guests)
     # whose packet came back from its `out` chain may leave, and goes to nobody here
     yield from sources(jails, "", "accept")
+    for segment, guests in segments.items():
+        yield from sources(guests, f'iifname "{segment}"', "accept")
     yield "    drop"
     yield "  }"
     uncounted = [prefix for part in outsides(spec) for prefix in part.uncounted]
-    for jail in {jail.id: jail for jail in jails}.values():
+    for jail in jails:
         yield from jail_chains(jail, by_subject, uncounted)
     yield "}"
+
+
+def on_segments(jails: list[Jail]) -> dict[str, list[Jail]]:
+    """Switch → the jails that have a further interface on it. Their customers choose the addresses there: elsewhere
+    the same ones are anybody's."""
+    found: dict[str, list[Jail]] = {}
+    for jail in jails:
+        for each in jail.stations[1:]:
+            found.setdefault(each.nic.switch, []).append(each)
+    return dict(sorted(found.items()))
 
 
 def outsides(spec: HostSpec) -> list[Outside]:
@@ -132,6 +151,10 @@ def outside_chain(spec: HostSpec) -> Iterator[str]:
             continue
         yield "  chain outside {"
         yield "    type filter hook prerouting priority filter; policy accept;"
+        if link_locals(part.blocked):
+            # a host that does not hear its router is cut off
+            for heard in (NEIGHBOURS, LISTENERS):
+                yield f"    iifname {{ {quoted([part.nic, *bridged])} }} ip6 saddr {LINK_LOCAL} {heard} accept"
         for family, peers in by_family(part.blocked):
             # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
             yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {{ {', '.join(peers)} }} drop"
@@ -224,7 +247,11 @@ def families(listed: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 
 def input_chain(
-    routed: list[str], jails: list[Jail], rules: dict[tuple[str, str], list[Rule]], walled: bool
+    routed: list[str],
+    jails: list[Jail],
+    segments: dict[str, list[Jail]],
+    rules: dict[tuple[str, str], list[Rule]],
+    walled: bool,
 ) -> Iterator[str]:
     """Jails reach nothing on their host but its ICMPv6; others what the policy says, or everything without one."""
     yield "  chain input {"
@@ -232,13 +259,15 @@ def input_chain(
     yield '    iifname "lo" accept'
     if jails:
         # frames to 01:80:c2:00:00:0X are taken from a port past its bridge and its rules (kernel, br_handle_frame)
-        yield f"    iifname {{ {quoted(jail.nic.host_side for jail in jails)} }} drop"
+        yield f"    iifname {{ {quoted(nic.host_side for jail in jails for nic in (jail.nic, *jail.more))} }} drop"
     yield ICMP
     yield f"    {NEIGHBOURS} accept"
     if routed:
         yield f"    iifname {{ {quoted(routed)} }} drop"
     # a bridged switch may be the host's own way to the segment as well: only the jails on it are kept out
     yield from sources([jail for jail in jails if jail.nic.switch not in routed], "", "drop", with_link_local=True)
+    for segment, guests in segments.items():
+        yield from sources(guests, f'iifname "{segment}"', "drop", with_link_local=True)
     for rule in rules.get(("", "in"), ()):
         yield from rule_lines(rule, "saddr", "accept")
     if walled:
@@ -261,11 +290,12 @@ def output_chain(rules: dict[tuple[str, str], list[Rule]], ssh: int) -> Iterator
     yield "  }"
 
 
-def dispatch(field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
+def dispatch(where: str, field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
     """By a map: one look-up, however many jails there are."""
     targets = {address: f"jump {chain(direction, jail)}" for jail in jails for address in addresses(jail)}
     for family, listed in families(targets):
-        yield f"    {family} {field} vmap {{ {', '.join(f'{address} : {targets[address]}' for address in listed)} }}"
+        entries = ", ".join(f"{address} : {targets[address]}" for address in listed)
+        yield f"    {where}{family} {field} vmap {{ {entries} }}"
 
 
 def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: bool = False) -> Iterator[str]:

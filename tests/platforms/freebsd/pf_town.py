@@ -14,7 +14,7 @@ from typing import Any
 
 from fake.specs import jail
 from fake.specs import spec as host_spec
-from reconciler.model import HostSpec, Nic, Outside, Part, Rate, Redirect, Rule, Switch, Translation, Wall
+from reconciler.model import HostSpec, Jail, Nic, Outside, Part, Rate, Redirect, Rule, Switch, Translation, Wall
 
 from .pf import Firewall, Packet, Ruleset
 
@@ -24,8 +24,9 @@ HOST = tuple(address for listed in INTERFACES.values() for address in listed)
 ELSEWHERE = ("2001:db8:ffff::1", "198.51.100.1")
 Hop = tuple[str, str]
 
-SWITCH = re.compile(r"switch (\S+) (routed|bridged)")
+SWITCH = re.compile(r"switch (\S+) (routed|bridged)(?: to (\S+))?")
 JAIL = re.compile(r"jail (\S+) +port (\S+) +on (\S+) at (.+?)(?: private (\S+))?")
+ALSO = re.compile(r"also (\S+) +port (\S+) +on (\S+) at (\S+)")
 LET = re.compile(r"let (\S+) +(in|out) +(tcp|udp) (any|\d+) (?:from|to) (.+?)(?: rate (\d+)/(\d+))?")
 OUTSIDE = re.compile(r"outside (\S+)(?: block (\S+))?(?: bypass (\S+))?( strict)?")
 NAT = re.compile(r"nat (\S+) (.+)")
@@ -41,15 +42,27 @@ QUESTION = re.compile(
 
 
 def spec(lines: list[str]) -> HostSpec:
-    parts = [part(line, sum(seen.startswith("jail ") for seen in lines[: i + 1])) for i, line in enumerate(lines)]
-    return host_spec(*parts, switches=())
+    parts = [
+        part(line, sum(seen.startswith("jail ") for seen in lines[: i + 1]))
+        for i, line in enumerate(lines)
+        if not ALSO.fullmatch(line)
+    ]
+    further = [found for line in lines if (found := ALSO.fullmatch(line))]
+    return host_spec(*(with_more(part, further) for part in parts), switches=())
+
+
+def with_more(part: Part, further: list[re.Match[str]]) -> Part:
+    """A jail with its interfaces on segments."""
+    mine = [found for found in further if isinstance(part, Jail) and found[1] == part.id]
+    more = [Nic(f[2], f[3], f"02:00:00:00:01:{i:02x}", (f"{f[4]}/24",), ()) for i, f in enumerate(mine)]
+    return replace(part, more=tuple(more)) if isinstance(part, Jail) else part
 
 
 def part(line: str, number: int) -> Part:
     if line.startswith("wall "):
         return Wall(line.removeprefix("wall "))  # type: ignore[arg-type]
     if found := SWITCH.fullmatch(line):
-        return Switch(found[1], found[2] == "routed", "" if found[2] == "routed" else UPLINK)
+        return Switch(found[1], found[2] == "routed", "" if found[2] == "routed" else found[3] or UPLINK)
     if found := JAIL.fullmatch(line):
         return jail(found[1], nic=wiring(found, number))
     if found := LET.fullmatch(line):
@@ -135,8 +148,8 @@ def way(host: HostSpec, sender: str, receiver: str, how: str = "", uplink: str =
     """(interface, direction) for each time that pf is asked."""
     jails = {jail.id: jail.nic for jail in host.jails}
     switches = {part.name: part for part in host.parts if isinstance(part, Switch)}
-    routed = all(switch.routed for switch in switches.values())
     first = next(iter(switches))
+    routed = not switches or switches[first].routed
     if how == "directly":
         yield from ((jails[sender].host_side, "in"), (jails[receiver].host_side, "out"))
         return

@@ -32,6 +32,7 @@ SYNTAX = (
     ("expected ',' or '}'", "the mapping that begins here is not closed", "write the missing } or comma", True),
     ("mapping values are not allowed", "a colon and a space cannot be here", f"{QUOTE}, or {INDENT}", False),
     ("block sequence entries are not allowed", "a list item (-) cannot begin here", INDENT, False),
+    ("did not find expected node content", "this character cannot begin a text in a list", QUOTE, False),
     ("cannot start any token", "this character cannot begin a text", QUOTE, False),
     ("could not find expected ':'", "this line is neither `key: value` nor part of the text above", INDENT, True),
     ("did not find expected key", "this line does not fit to those above", INDENT, False),

@@ -217,6 +217,11 @@ def single(interface: str) -> str:
     return f"{address}/{128 if ':' in address else 32}"
 
 
+def segment(switch: str, location: str) -> str:
+    """The scope of addresses there: switches of one name in one location are taken for one segment."""
+    return f"address on {switch} in {location}"
+
+
 def missing(
     document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object]
 ) -> Iterator[Problem]:

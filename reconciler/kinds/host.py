@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from reconciler.kinds.addresses import networks4
-from reconciler.kinds.documents import Expansion, Staff, missing
+from reconciler.kinds.documents import Expansion, Staff, missing, segment
 from reconciler.model import (
     Claim,
     Document,
@@ -39,7 +39,7 @@ def expand(document: Document, staff: Staff) -> Expansion:
     return Expansion(
         hosts=frozenset({document.name}),
         parts=partial(parts, document, location, staff),
-        claims=tuple(claims(document)),
+        claims=(*claims(document), *segment_claims(document)),
         problems=tuple(problems),
     )
 
@@ -110,6 +110,9 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
             yield problem(document.path, pointer, "the jails of a bridged location leave by its router", "remove it")
         elif "uplink" not in document.spec:
             yield problem(document.path, pointer, "no uplink whose address the jails could leave with", "add uplink")
+        elif not carries(switch, location):
+            message = f"{switch['name']} is a segment, and no jail has its way out there"
+            yield problem(document.path, pointer, message, "put nat on the switch without an uplink")
         elif not networks4(switch):
             hint = "add one to its addresses, such as 10.0.2.1/24"
             yield problem(document.path, pointer, f"{switch['name']} has no private IPv4 network", hint)
@@ -118,7 +121,7 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
 def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
     asked = outside_words(document, staff)
     if asked and "uplink" not in document.spec:
-        message = f"{document.spec['policy']} has {' and '.join(asked)} for an uplink, and {document.name} names none"
+        message = f"policy {document.spec['policy']} says {' and '.join(asked)}, and host {document.name} has no uplink"
         yield problem(document.path, ("spec", "policy"), message, "add uplink: the network interface to the outside")
 
 
@@ -201,3 +204,12 @@ def claims(document: Document) -> Iterator[Claim]:
             if key in switch:
                 where = ("spec", "switches", index, key)
                 yield Claim(f"interface on host {document.name}", switch[key], document.path, where)
+
+
+def segment_claims(document: Document) -> Iterator[Claim]:
+    """What the host has on a segment, no jail of any host may have there: see `interfaces`."""
+    for index, switch in enumerate(document.spec["switches"]):
+        for position, address in enumerate(switch.get("addresses", ()) if "uplink" in switch else ()):
+            pointer = ("spec", "switches", index, "addresses", position)
+            scope = segment(switch["name"], document.spec["location"])
+            yield Claim(scope, address.partition("/")[0], document.path, pointer)

@@ -11,7 +11,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from reconciler.kinds.addresses import RANGES, edge, private
-from reconciler.kinds.documents import Place, mac, missing, stable
+from reconciler.kinds.documents import Place, mac, missing, segment, stable
 from reconciler.model import Claim, Document, Nic, Pointer, Problem, problem
 
 
@@ -40,13 +40,11 @@ def address_problems(document: Document, pointer: Pointer, text: str) -> Iterato
 
 
 def interface_claims(document: Document, place: Place) -> Iterator[Claim]:
-    """Switches of one name in one location are taken for one segment."""
     for index, interface in enumerate(document.spec.get("interfaces", ())):
         where: Pointer = ("spec", "interfaces", index)
         address = interface["address"].partition("/")[0]
-        segment = f"{interface['switch']} in {place.location}"
         yield Claim(f"interface on host {place.host}", interface["nic"], document.path, (*where, "nic"))
-        yield Claim(f"address on {segment}", address, document.path, (*where, "address"))
+        yield Claim(segment(interface["switch"], place.location), address, document.path, (*where, "address"))
 
 
 def further_nics(document: Document, place: Place) -> tuple[Nic, ...]:

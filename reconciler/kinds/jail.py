@@ -81,6 +81,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *(grant_problems(document, blueprint, staff) if blueprint else ()),
+        *(data_problems(document, blueprint, staff) if blueprint else ()),
         *publish_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
         *disk_problems(document, staff),
@@ -157,8 +158,8 @@ def private_problems(document: Document, staff: Staff, place: Place) -> Iterator
     if place.ipv4:
         yield problem(document.path, pointer, f"it has {place.ipv4} already, which reaches everything", "remove one")
     if staff.named("Location")[place.location].spec["mode"] == "bridged":
-        message = "a jail in a bridged location has its router's networks alone"
-        yield problem(document.path, pointer, message, "link it to a jail that has what it needs")
+        message = "in a bridged location the router is not the host, and knows no private address"
+        yield problem(document.path, pointer, message, "remove it; from jail to jail on one host there are links")
         return
     networks = networks4(switch_of(document, staff, place))
     if not any(IPv4Address(place.private) in network for network in networks):
@@ -195,7 +196,7 @@ def host_port_problems(document: Document, pointer: Pointer, staff: Staff, place
         yield problem(document.path, pointer, message, "remove it; visitors come to the jail's own address")
         return
     if not (place.private or place.ipv4):
-        hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
+        hint = "remove it, and visitors come to the jail's own address by IPv6; or add privateIpv4 for those without"
         yield problem(document.path, pointer, "it has no IPv4 address to lead visitors to", hint)
     if "uplink" not in staff.named("Host")[place.host].spec:
         message = f"host {place.host} has no uplink on which visitors could come"
@@ -239,14 +240,26 @@ def grant_problems(document: Document, blueprint: Document, staff: Staff) -> Ite
             yield problem(document.path, ("spec", "blueprint"), message, instead[grant])
 
 
+def data_problems(document: Document, blueprint: Document, staff: Staff) -> Iterator[Problem]:
+    """There it is mounted over what was mounted before it."""
+    for path in blueprint.spec.get("data", ()) if on_freebsd(document.spec["host"], staff) else ():
+        if path.split("/")[1] == "var":
+            message = f"blueprint {blueprint.name} has data in {path}, and a FreeBSD jail forgets its /var"
+            hint = "in the blueprint, take a directory such as /data instead"
+            yield problem(document.path, ("spec", "blueprint"), message, hint)
+
+
 def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     entries = document.spec.get("publish", ())
     ports = [(entry["port"], entry.get("protocol", "tcp")) for entry in entries]
     yield from repeated(document, ("spec", "publish"), ports, "this port")
     for index, entry in enumerate(entries):
         for position, peer in enumerate(entry.get("from", ())):
-            if "/" not in peer and peer not in tenant.jails:
-                yield from missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
+            where: Pointer = ("spec", "publish", index, "from", position)
+            if peer == "any" and peer not in tenant.jails:
+                yield problem(document.path, where, "there is no jail any", "leave `from` out to let everybody in")
+            elif "/" not in peer and peer not in tenant.jails:
+                yield from missing(document, where, "jail", peer, tenant.jails)
 
 
 def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """Blueprint: an application environment. Puts nothing on a host by itself; the jails that run it do.
 
-Checked here: parameters whose own default does not match their pattern, and grants that would do nothing.
+Checked here: parameters whose own default does not match their pattern, grants that would do nothing, and data where
+the platform has something of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from reconciler.model import Document, Problem, problem
 
 OWN = ("JAIL_NAME", "JAIL_ADDRESS")
 """Environment variables that every jail has."""
+TAKEN = ("app", "config", "release", "run", "etc", "dev", "proc", "sys", "tmp")
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libexec")
+"""Of a jail's root: what the platform puts there, and programs of the host. Data would hide it, or be hidden."""
 
 
 def expand(document: Document, staff: Staff) -> Expansion:
-    return Expansion(problems=(*parameter_problems(document), *grant_problems(document)))
+    return Expansion(problems=(*parameter_problems(document), *grant_problems(document), *data_problems(document)))
 
 
 def grant_problems(document: Document) -> Iterator[Problem]:
@@ -27,6 +31,18 @@ def grant_problems(document: Document) -> Iterator[Problem]:
         yield problem(
             document.path, pointer, "chflags does nothing here: the command does not run as root", "remove it"
         )
+
+
+def data_problems(document: Document) -> Iterator[Problem]:
+    listed = document.spec.get("data", ())
+    for index, path in enumerate(listed):
+        first = path.split("/")[1]
+        if first in (*TAKEN, *SYSTEM):
+            message = f"a jail's /{first} is not for data"
+            yield problem(document.path, ("spec", "data", index), message, "take a directory such as /data")
+        elif outer := next((other for other in listed if path.startswith(f"{other}/")), ""):
+            message = f"{path} lies in {outer}, which is there already"
+            yield problem(document.path, ("spec", "data", index), message, "remove it, or take one beside it")
 
 
 def parameter_problems(document: Document) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from reconciler.model import Claim, Document, Problem, problem
 
 JAILS = 10
 """The schema's default for spec.quota.jails."""
-SIZES = {"memory": "", "disk": "; a host without zfs knows none"}
+SIZES = {"memory": "", "disk": "; hosts without zfs know none"}
 """Limits that a quota adds up → what else is to be known of them."""
 
 
@@ -45,12 +45,18 @@ def quota_problems(document: Document, staff: Staff, tenant: Tenant) -> Iterator
 
 
 def size_problems(document: Document, staff: Staff, tenant: Tenant, field: str, most: str) -> Iterator[Problem]:
-    limits = [size(wanted(jail.spec, staff), field) for jail in tenant.jails.values()]
-    if 0 in limits:
+    limits = {name: size(wanted(jail.spec, staff), field) for name, jail in sorted(tenant.jails.items())}
+    if without := [name for name, limit in limits.items() if not limit]:
         hint = f"give every jail limits.{field}, or the platform a default{SIZES[field]}"
-        yield problem(document.path, ("spec", "quota", field), f"a {field} quota, but jails without a limit", hint)
-    elif sum(limits) > size({field: most}, field):
-        yield over(document, field, f"jails with {sum(limits) >> 20}Mi of {field}", most)
+        message = f"a {field} quota, but jails without a limit: {', '.join(without[:12])}"
+        yield problem(document.path, ("spec", "quota", field), message, hint)
+    elif (total := sum(limits.values())) > size({field: most}, field):
+        yield over(document, field, f"jails with {spoken(total)} of {field}", most)
+
+
+def spoken(total: int) -> str:
+    """In the larger unit where that is exact."""
+    return f"{total >> 30}Gi" if total % (1 << 30) == 0 else f"{total >> 20}Mi"
 
 
 def over(document: Document, field: str, has: str, most: str) -> Problem:

@@ -116,6 +116,9 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
             yield problem(document.path, pointer, "the jails of a bridged location leave by its router", "remove it")
         elif "uplink" not in document.spec:
             yield problem(document.path, pointer, "no uplink whose address the jails could leave with", "add uplink")
+        elif not carries(switch, location):
+            message = f"{switch['name']} is a segment, and no jail has its way out there"
+            yield problem(document.path, pointer, message, "put nat on the switch without an uplink")
         elif not networks4(switch):
             hint = "add one to its addresses, such as 10.0.2.1/24"
             yield problem(document.path, pointer, f"{switch['name']} has no private IPv4 network", hint)
@@ -124,7 +127,7 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
 def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
     asked = outside_words(document, staff)
     if asked and "uplink" not in document.spec:
-        message = f"{document.spec['policy']} has {' and '.join(asked)} for an uplink, and {document.name} names none"
+        message = f"policy {document.spec['policy']} says {' and '.join(asked)}, and host {document.name} has no uplink"
         yield problem(document.path, ("spec", "policy"), message, "add uplink: the network interface to the outside")
 
 

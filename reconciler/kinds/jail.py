@@ -72,6 +72,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(nic_problems(document, place) if place else ()),
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *(grant_problems(document, blueprint, staff) if blueprint else ()),
+        *(data_problems(document, blueprint, staff) if blueprint else ()),
         *publish_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
         *disk_problems(document, staff),
@@ -148,8 +149,8 @@ def private_problems(document: Document, staff: Staff, place: Place) -> Iterator
     if place.ipv4:
         yield problem(document.path, pointer, f"it has {place.ipv4} already, which reaches everything", "remove one")
     if staff.named("Location")[place.location].spec["mode"] == "bridged":
-        message = "a jail in a bridged location has its router's networks alone"
-        yield problem(document.path, pointer, message, "link it to a jail that has what it needs")
+        message = "in a bridged location the router is not the host, and knows no private address"
+        yield problem(document.path, pointer, message, "remove it; from jail to jail on one host there are links")
         return
     networks = networks4(switch_of(document, staff, place))
     if not any(IPv4Address(place.private) in network for network in networks):
@@ -204,6 +205,15 @@ def grant_problems(document: Document, blueprint: Document, staff: Staff) -> Ite
         if grant in instead:
             message = f"blueprint {blueprint.name} grants {grant}, which host {document.spec['host']} cannot"
             yield problem(document.path, ("spec", "blueprint"), message, instead[grant])
+
+
+def data_problems(document: Document, blueprint: Document, staff: Staff) -> Iterator[Problem]:
+    """There it is mounted over what was mounted before it."""
+    for path in blueprint.spec.get("data", ()) if on_freebsd(document.spec["host"], staff) else ():
+        if path.split("/")[1] == "var":
+            message = f"blueprint {blueprint.name} has data in {path}, and a FreeBSD jail forgets its /var"
+            hint = "in the blueprint, take a directory such as /data instead"
+            yield problem(document.path, ("spec", "blueprint"), message, hint)
 
 
 def neighbour_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:

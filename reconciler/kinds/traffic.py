@@ -22,8 +22,11 @@ def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     yield from repeated(document, ("spec", "publish"), ports, "this port")
     for index, entry in enumerate(entries):
         for position, peer in enumerate(entry.get("from", ())):
-            if "/" not in peer and peer not in tenant.jails:
-                yield from missing(document, ("spec", "publish", index, "from", position), "jail", peer, tenant.jails)
+            where: Pointer = ("spec", "publish", index, "from", position)
+            if peer == "any" and peer not in tenant.jails:
+                yield problem(document.path, where, "there is no jail any", "leave `from` out to let everybody in")
+            elif "/" not in peer and peer not in tenant.jails:
+                yield from missing(document, where, "jail", peer, tenant.jails)
 
 
 def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
@@ -43,7 +46,7 @@ def host_port_problems(document: Document, pointer: Pointer, staff: Staff, place
         yield problem(document.path, pointer, message, "remove it; visitors come to the jail's own address")
         return
     if not (place.private or place.ipv4):
-        hint = "add privateIpv4: visitors come by IPv4, and the host leads them to an IPv4 address"
+        hint = "remove it, and visitors come to the jail's own address by IPv6; or add privateIpv4 for those without"
         yield problem(document.path, pointer, "it has no IPv4 address to lead visitors to", hint)
     if "uplink" not in staff.named("Host")[place.host].spec:
         message = f"host {place.host} has no uplink on which visitors could come"

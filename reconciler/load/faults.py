@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from reconciler.load.formats import FORMATS, PATTERNS, canonical, described, judge, part, pattern_hint
+from reconciler.load.formats import FORMATS, PATTERNS, canonical, described, judge, part, pattern_hint, whole
 from reconciler.load.words import MOST, Finding, nearest, printable, shown, where
 from reconciler.model import Pointer
 from reconciler.schemas import SCHEMAS, Schema
@@ -67,31 +67,45 @@ def _unknown(fault: _Fault) -> Iterator[Finding]:
     for key in fault.details["unexpected"][: MOST + 1]:
         at = (*fault.pointer, key)
         known = [name for name in fault.schema.get("properties", {}) if name not in fault.value]
-        guess = nearest(key, known)
+        home = _home(fault, key)
+        guess = "" if home else nearest(key, known)
         message = f"{where(at)}: there is no key {shown(key)} here"
         if key == "<<":
             message = f"{where(at)}: merge keys (<<) are not part of YAML 1.2"
-        hint = f"did you mean {guess}?" if guess else _unknown_hint(fault, key, known)
+        hint = f"did you mean {guess}?" if guess else home or _unknown_hint(fault, key, known)
         yield Finding(at, message, hint, True, (*fault.pointer, guess) if guess else ())
 
 
 def _unknown_hint(fault: _Fault, key: str, known: list[str]) -> str:
-    """When no key is like it: perhaps it is indented wrongly, perhaps it is a name that has to look otherwise."""
+    """When no key is like it: perhaps it is another document's, perhaps a name that has to look otherwise."""
     if key == "<<":
         return "write the keys out"
-    if homes := [where(home) for home in _homes(SCHEMAS[fault.kind], key) if home[:-1] != fault.pointer]:
-        return f"perhaps it belongs at {homes[0]}; check the indentation"
+    if fault.pointer == ("spec",) and (others := [kind for kind in SCHEMAS if _speaks_of(kind, key)]):
+        return f"that is for a {others[0]} to say: {SCHEMAS[others[0]]['x-path']}"
     if names := fault.schema.get("patternProperties"):
         return f"a name here is {' or '.join(PATTERNS.get(name, name) for name in names)}"
     return f"there could be: {', '.join(known)}" if known else "remove it"
 
 
+def _home(fault: _Fault, key: str) -> str:
+    """Perhaps it is indented wrongly. In a list it is not another list's key that was meant."""
+    listed = any(isinstance(step, int) for step in fault.pointer)
+    homes = [home for home in _homes(SCHEMAS[fault.kind], key) if home[:-1] != fault.pointer]
+    places = [where(home) for home in homes if not (listed and 0 in home)]
+    return f"perhaps it belongs at {places[0]}; check the indentation" if places else ""
+
+
 def _homes(schema: Schema, key: str) -> Iterator[Pointer]:
-    """Where the schema knows a key of this name, lists left out."""
+    """Where the schema knows a key of this name; in a list, in its first item."""
     for name, inner in schema.get("properties", {}).items():
         if name == key:
             yield (name,)
         yield from ((name, *home) for home in _homes(inner, key))
+        yield from ((name, 0, *home) for home in _homes(inner.get("items", {}), key))
+
+
+def _speaks_of(kind: str, key: str) -> bool:
+    return key in SCHEMAS[kind]["properties"]["spec"]["properties"]
 
 
 TYPES = {
@@ -101,6 +115,10 @@ TYPES = {
     "integer": "a whole number",
     "boolean": "true or false",
 }
+
+
+BOOLEANS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
+"""What older YAML took for true and false, or stands in quotes."""
 
 
 def _type(fault: _Fault) -> Iterator[Finding]:
@@ -119,8 +137,11 @@ def _type(fault: _Fault) -> Iterator[Finding]:
 def _type_hint(wanted: str, value: Any, fault: _Fault) -> str:
     scalar = isinstance(value, str | int | float)
     if wanted == "string" and scalar:
-        return "put it in quotes, as it stands"
-    if wanted == "array" and scalar:
+        fits = "pattern" not in fault.schema or whole(fault.schema["pattern"]).is_valid(shown(value))
+        return "put it in quotes, as it stands" if fits else pattern_hint(fault.schema)
+    if wanted == "boolean" and isinstance(value, str) and value.lower() in BOOLEANS:
+        return f"write {BOOLEANS[value.lower()]}, without quotes"
+    if wanted == "array" and scalar and not isinstance(value, bool):
         return f"write [{value}]" if str(value).isalnum() else "write it on a line of its own that begins with -"
     if wanted == "integer" and isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,18}", value):
         return f"write {value}, without quotes"

@@ -33,6 +33,9 @@ def _network(network: IPv6Network | IPv4Network) -> str:
 
 
 def _interface(text: str) -> str:
+    """Without a length it would be a network of its own, and see nobody."""
+    if "/" not in text:
+        raise ValueError(text)
     interface = ip_interface(text)
     _steady(interface.ip)
     return str(interface)
@@ -77,7 +80,7 @@ FORMATS = {
         "a prefix such as 2001:db8::/32",
         "small letters, as short as possible, zeros after the prefix",
     ),
-    "interface-address": Format(_interface, "an address with its prefix length, such as 2001:db8::1/64"),
+    "interface-address": Format(_interface, "an address with its network's length, such as 10.0.2.1/24 or fd00::1/64"),
     "regex": Format(_regex, "a regular expression (RE2 syntax: no look-around, no back-references)"),
 }
 

@@ -17,6 +17,7 @@ from reconciler.model import Problem
 
 INDENT = "check the indentation: keys that belong together begin in the same column"
 QUOTE = "put the text in quotes"
+BEGINS = 'text that begins with : is put in quotes, such as "::/0"; a comma or bracket too many is removed'
 SYNTAX = (
     # (a part of ryaml's message, the words, how to mend, whether the place is where the thing began)
     ("recursion limit exceeded", "lists or mappings are nested too deeply here", "at most 128 levels", False),
@@ -32,6 +33,7 @@ SYNTAX = (
     ("expected ',' or '}'", "the mapping that begins here is not closed", "write the missing } or comma", True),
     ("mapping values are not allowed", "a colon and a space cannot be here", f"{QUOTE}, or {INDENT}", False),
     ("block sequence entries are not allowed", "a list item (-) cannot begin here", INDENT, False),
+    ("did not find expected node content", "nothing that can be read begins here", BEGINS, False),
     ("cannot start any token", "this character cannot begin a text", QUOTE, False),
     ("could not find expected ':'", "this line is neither `key: value` nor part of the text above", INDENT, True),
     ("did not find expected key", "this line does not fit to those above", INDENT, False),

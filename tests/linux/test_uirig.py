@@ -76,6 +76,9 @@ class Rig(Town):
         """The sample, but for what a platform and a lab have of their own."""
         shutil.rmtree(self.repo, ignore_errors=True)
         shutil.copytree(SAMPLE, self.repo)
+        # on a host of its own, with ZFS
+        shutil.rmtree(self.repo / "customers/punkt")
+        (self.repo / "hosts/c.yaml").unlink()
         digest = self.garage.pack(PROJECT / "tests/linux/town_files/tool")
         source = {"archive": "file:///srv/archives/tool.tar", "digest": digest}
         words = {"description": "Where it answers.", "default": " ".join(map(str, PORTS))}

@@ -137,6 +137,13 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         "uplink": {"released": release_uplink},
         "others joined": {"eth2": lambda m, r: setattr(m.interfaces["", "eth2"], "master", r.name)},
     },
+    "vlan/1": {
+        "carried by": {"another tag": lambda m, r: setattr(m.interfaces["", r.name], "carried", ("eth3", 8))},
+        "up": {
+            "down": lambda m, r: setattr(m.interfaces["", r.name], "up", False),
+            "gone": lambda m, r: m.unplug("", r.name),
+        },
+    },
     "port/1": {
         "switch": {
             "moved": lambda m, r: setattr(outside(m, r), "master", "docker0"),

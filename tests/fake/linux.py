@@ -54,6 +54,8 @@ class Interface:
     snooping: bool = False
     addresses: set[str] = field(default_factory=set)
     peer: tuple[str, str] | None = None
+    carried: tuple[str, int] = ("", 0)
+    """Of a VLAN: its parent and its tag."""
 
 
 @dataclass
@@ -155,6 +157,15 @@ class Debian:
     def uplink(self, name: str) -> None:
         self.settings[f"proxy_ndp {name}"] = "1"
 
+    def vlan(self, name: str, parent: str, tag: str) -> None:
+        self.to_be_had(name)
+        there = self.interfaces.get(("", name))
+        if there is None or there.carried != (parent, int(tag)):
+            self.unplug("", name)
+            master = there.master if there else ""
+            self.interfaces["", name] = Interface("vlan", master=master, carried=(parent, int(tag)))
+        self.interfaces["", parent].up = self.interfaces["", name].up = True
+
     def switch(self, name: str, mode: str, port: str, *addresses: str) -> None:
         bridge = self.interfaces.setdefault(("", name), Interface("bridge"))
         bridge.up, bridge.snooping = True, False
@@ -231,7 +242,7 @@ class Debian:
         self.settle(jail, inner, addresses.split())
 
     def to_be_had(self, nic: str) -> None:
-        if ("", nic) in self.interfaces and self.interfaces["", nic].kind != "veth":
+        if ("", nic) in self.interfaces and self.interfaces["", nic].kind not in ("veth", "vlan"):
             raise StepFailed(f"the host has an interface {nic} already")
 
     def leave(self, addresses: str, bridge: str, announce: str) -> None:
@@ -486,7 +497,19 @@ CALLS: dict[str, Callable[..., None]] = {
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""
 NETWORK: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
-    for name in ("uplink", "switch", "no_switch", "to_be_had", "port", "plug", "leave", "no_port", "cable", "no_cable")
+    for name in (
+        "uplink",
+        "vlan",
+        "switch",
+        "no_switch",
+        "to_be_had",
+        "port",
+        "plug",
+        "leave",
+        "no_port",
+        "cable",
+        "no_cable",
+    )
 }
 
 
@@ -504,6 +527,10 @@ def shown_link(name: str, interface: Interface) -> dict[str, object]:
     info: dict[str, object] = {"info_data": {"mcast_snooping": int(interface.snooping)}}
     if interface.master:
         info["info_slave_data"] = {"isolated": interface.isolated}
-    group = OURS if interface.kind == "veth" else "default"
+    parent, tag = interface.carried
+    if parent:
+        info["info_data"] = {"id": tag}
+    group = OURS if interface.kind in ("veth", "vlan") else "default"
     entry = {"ifname": name, "flags": up(interface), "linkinfo": info, "group": group}
+    entry |= {"link": parent} if parent else {}
     return {**entry, **({"master": interface.master} if interface.master else {})}

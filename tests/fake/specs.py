@@ -29,6 +29,7 @@ from reconciler.model import (
     Switch,
     Sysctl,
     Translation,
+    Vlan,
     Wall,
 )
 
@@ -143,7 +144,8 @@ RICH = spec(
     replace(rule("acme--www", "in", 80), rate=RATE),
     Redirect("eth0", "tcp", 8080, "acme--www", "10.0.2.3", 80),
     rule("acme--db", "in", 5432, [address(3)]),
-    switches=(*SWITCHES, SEGMENT),
+    Vlan("eth3_7", "eth3", 7),
+    switches=(*SWITCHES, replace(SEGMENT, uplink="eth3_7")),
 )
 """Every type of resource, and every attribute."""
 CHANGED = spec(

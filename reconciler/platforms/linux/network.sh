@@ -37,8 +37,10 @@ vlan() {
     to_be_had "$1"
     ip -d link show "$1" 2>/dev/null | grep -q "@$2:" &&
         ip -d link show "$1" | grep -q " vlan protocol 802.1Q id $3 " || {
+        bridge=$(readlink "/sys/class/net/$1/master") || :
         no_switch "$1"
         ip link add link "$2" name "$1" group "$GROUP" type vlan id "$3"
+        [ -z "$bridge" ] || ip link set "$1" master "${bridge##*/}"
     }
     # the host itself neither speaks nor listens there: the bridge does
     echo 1 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"

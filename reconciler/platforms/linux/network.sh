@@ -103,9 +103,13 @@ to_be_had() {
 port() {
     plug "$1" eth0 "$2" "$3" "$4" "$7"
     mode=$5 announce=$6 gateways=$8 announced=$9
+    # routes that are right stay, without a moment in which they are not there
+    own="^default via ($(echo "$gateways" | tr ' ' '|')) dev eth0 (metric 1024 )?onlink( pref medium)? *$"
     for family in -6 -4; do
-        ip -n "$jail" $family route flush proto boot
-        ip -n "$jail" $family route flush proto static
+        for proto in boot static; do
+            ! ip -n "$jail" $family route show proto $proto | grep -qvE "$own" ||
+                ip -n "$jail" $family route flush proto $proto
+        done
     done
     for gateway in $gateways; do
         case $gateway in *:*) family=-6 ;; *) family=-4 ;; esac

@@ -12,13 +12,12 @@ import hmac
 import os
 import re
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyrage
 
-from reconciler.model import Failure, HostSpec, Jail, JailSecret, Part, Secret
+from reconciler.model import Failure, HostSpec, Jail, JailSecret, Part, Secret, Tunnel
 
 PLACE = "<the reconciler's folder of keys>"
 """In messages: they end in a status commit, which says nothing of the reconciler's own machine."""
@@ -44,20 +43,28 @@ class Opened:
 def opened(spec: HostSpec, identities: Identities) -> Opened:
     """Opens every secret of every jail; failures are collected, so that one customer's mistake is not another's."""
     failures: list[Failure] = []
-    parts: list[Part] = [
-        replace(part, secrets=tuple(_tried(part, identities, failures))) if isinstance(part, Jail) else part
-        for part in spec.parts
-    ]
-    return Opened(replace(spec, parts=tuple(parts)), tuple(failures), frozenset(f.owner for f in failures))
+    parts = tuple(_opened(part, identities, failures) for part in spec.parts)
+    return Opened(replace(spec, parts=parts), tuple(failures), frozenset(f.owner for f in failures))
 
 
-def _tried(jail: Jail, identities: Identities, failures: list[Failure]) -> Iterator[JailSecret]:
-    for secret in jail.secrets:
-        try:
-            yield replace(secret, opened=identities.open(jail.customer, secret))
-        except SecretFailure as failure:
-            failures.append(Failure(jail.id, secret.path, str(failure)))
-            yield secret
+def _opened(part: Part, identities: Identities, failures: list[Failure]) -> Part:
+    match part:
+        case Jail():
+            secrets = (_tried(secret, part.id, part.customer, identities, failures) for secret in part.secrets)
+            return replace(part, secrets=tuple(secrets))
+        case Tunnel():
+            return replace(part, key=_tried(part.key, part.jail, part.customer, identities, failures))
+    return part
+
+
+def _tried(
+    secret: JailSecret, owner: str, customer: str, identities: Identities, failures: list[Failure]
+) -> JailSecret:
+    try:
+        return replace(secret, opened=identities.open(customer, secret))
+    except SecretFailure as failure:
+        failures.append(Failure(owner, secret.path, str(failure)))
+        return secret
 
 
 class Identities:

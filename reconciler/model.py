@@ -183,7 +183,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class JailSecret:
-    """One file of /run/secrets: ciphertext until the shell opened it."""
+    """A secret as a jail has it, in a file of /run/secrets say: ciphertext until the shell opened it."""
 
     name: str
     path: str
@@ -226,6 +226,22 @@ class Jail:
     def stations(self) -> tuple[Jail, ...]:
         """Itself at each of its interfaces: rules and ports ask for one at a time."""
         return tuple(replace(self, nic=nic, more=()) for nic in (self.nic, *self.more)) if self.more else (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """One end of an encrypted pipe, in a jail: who connects to where it `listens` is led to where it `connects`.
+
+    `encrypts`: this is the end that people use; the other one has the same id on another host.
+    """
+
+    id: str
+    customer: str
+    jail: str
+    encrypts: bool
+    listens: tuple[str, int]
+    connects: tuple[str, int]
+    key: JailSecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +310,7 @@ class Redirect:
     port: int
 
 
-Part = Sysctl | Vlan | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
+Part = Sysctl | Vlan | Switch | Link | Jail | Tunnel | Rule | Wall | Outside | Translation | Redirect
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The schemas of the eight kinds, and which kind lives at which path.
+"""The schemas of the kinds, and which kind lives at which path.
 
 In: the JSON files beside this module (an installed package) or in the checkout's `schemas/`; they are read once, when
 first asked for. Out: constants and two questions about a path. This is package data, not the repository of desired

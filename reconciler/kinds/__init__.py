@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reconciler.kinds import blueprint, customer, host, jail, location, platform, policy, site
+from reconciler.kinds import blueprint, customer, host, jail, location, platform, policy, site, tunnel
 from reconciler.kinds.documents import Expansion, Staff, Tenant
 
 STAFF: Mapping[str, Callable[..., Expansion]] = {
@@ -27,6 +27,7 @@ TENANT: Mapping[str, Callable[..., Expansion]] = {
     "Customer": customer.expand,
     "Jail": jail.expand,
     "Site": site.expand,
+    "Tunnel": tunnel.expand,
 }
 """Kinds below a customer's folder: (document, Staff, Tenant) → Expansion."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from reconciler.kinds.addresses import Interface
 from reconciler.load import nearest
-from reconciler.model import Claim, Document, Part, Pointer, Problem, SecretFile, Site, problem
+from reconciler.model import Claim, Document, JailSecret, Part, Pointer, Problem, SecretFile, Site, problem
 from reconciler.values import dataclass
 
 
@@ -222,8 +222,13 @@ def place(document: Document, tenant: Tenant) -> Place | None:
     )
 
 
+def secret(tenant: Tenant, name: str) -> JailSecret:
+    file = tenant.secrets[name]
+    return JailSecret(name, file.path, file.ciphertext)
+
+
 def single(interface: str) -> str:
-    """ADDRESS/LENGTH → the prefix of that one address."""
+    """ADDRESS or ADDRESS/LENGTH → the prefix of that one address."""
     address = interface.partition("/")[0]
     return f"{address}/{128 if ':' in address else 32}"
 

@@ -24,6 +24,7 @@ from reconciler.kinds.documents import (
     interface,
     jail_id,
     missing,
+    secret,
     stable,
     subnet,
 )
@@ -36,7 +37,6 @@ from reconciler.model import (
     Claim,
     Document,
     Jail,
-    JailSecret,
     Nic,
     Part,
     Pointer,
@@ -322,11 +322,6 @@ def environment(spec: Any, plan: Any, place: Place, name: str) -> tuple[tuple[st
     values = {key: p["default"] for key, p in plan.get("parameters", {}).items() if "default" in p}
     values |= spec.get("parameters", {})
     return tuple(sorted({**values, "JAIL_NAME": name, "JAIL_ADDRESS": place.address}.items()))
-
-
-def secret(tenant: Tenant, name: str) -> JailSecret:
-    file = tenant.secrets[name]
-    return JailSecret(name, file.path, file.ciphertext)
 
 
 def source(spec: dict[str, str]) -> Source:

@@ -20,6 +20,7 @@ need util-linux /usr/bin/nsenter
 need python3-minimal /usr/bin/python3
 need nginx-light /usr/sbin/nginx
 need redis-server /usr/bin/redis-server
+need spiped /usr/bin/spiped
 [ -n "$missing" ] || exit 0
 
 command="apt-get install --no-install-recommends$missing"

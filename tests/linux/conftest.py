@@ -58,7 +58,8 @@ def garage(tmp_path_factory: pytest.TempPathFactory) -> Garage:
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     folder.chmod(0o700)
-    shutil.copy(PROJECT / "tests/lab/keys/acme.key", folder)
+    for key in (PROJECT / "tests/lab/keys").iterdir():
+        shutil.copy(key, folder)
     return folder
 
 

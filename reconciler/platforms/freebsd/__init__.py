@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl, Vlan
+from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl, Tunnel, Vlan
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
 from reconciler.platforms.freebsd import datasets, firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
 from reconciler.platforms.freebsd.parse import parse
 from reconciler.platforms.freebsd.paths import CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
 from reconciler.platforms.freebsd.probe import probe
+from reconciler.platforms.freebsd.tunnel import tunnel
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
@@ -59,6 +60,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield from (source_tree(source, spec.storage) for source in trees(spec.jails))
     yield from host_files([jail_list(jails, spec.storage)])
     yield from running(jails, [part for part in spec.parts if isinstance(part, Link)], routed, spec)
+    yield from (tunnel(part, spec.storage) for part in spec.parts if isinstance(part, Tunnel))
 
 
 def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], spec: HostSpec) -> Iterator[Resource]:

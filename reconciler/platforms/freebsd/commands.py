@@ -14,7 +14,7 @@ from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK, digest
 from reconciler.platforms.freebsd import datasets
 from reconciler.platforms.freebsd.jail import RESTARTING, changeable
-from reconciler.platforms.freebsd.paths import JAILS, jail_name
+from reconciler.platforms.freebsd.paths import JAILS, TUNNELS, jail_name
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
 
@@ -105,6 +105,16 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
     yield Call("machine", (*resource.undo.split("\x1f"), verb, *settings))
 
 
+def make_tunnel(change: Change, resource: Resource) -> Iterator[Step]:
+    """Whatever differs, it is started anew. One that was in another jail has ended there before."""
+    if change.before and change.before.undo != resource.undo:
+        yield from remove_tunnel(change.before)
+        yield from (Put(file) for file in resource.files)
+    else:
+        yield from files_only(change, resource)
+    yield host("run", resource.files[-1].path)
+
+
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "vlan/1": make_network,
     "switch/1": make_network,
@@ -120,6 +130,7 @@ MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "data/1": make_data,
     "root/1": make_root,
     "jail/1": make_jail,
+    "tunnel/1": make_tunnel,
 }
 """Types that are more than their files."""
 
@@ -228,6 +239,13 @@ def remove_jail(before: Owned) -> Iterator[Step]:
         yield Delete(f"{JAILS}/{name}.{ending}")
 
 
+def remove_tunnel(before: Owned) -> Iterator[Step]:
+    name, place = before.undo.split("\x1f")
+    yield host("no_tunnel", name, name_of(before))
+    yield Delete(f"{TUNNELS}/{name_of(before)}")
+    yield Call("remove_tree", (place,))
+
+
 REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "file/1": remove_file,
     "dataset/1": remove_dataset,
@@ -244,4 +262,5 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "root/1": remove_root,
     "secret/1": remove_secret,
     "jail/1": remove_jail,
+    "tunnel/1": remove_tunnel,
 }

@@ -68,6 +68,49 @@ limit() {
 # secure JAIL LEVEL (exec.poststart): its start script had to set what a higher securelevel(7) forbids
 secure() { jail -m "name=$1" "securelevel=$2"; }
 
+# tunnels JAIL (exec.poststart): a pipe that does not stand must not take the jail with it
+tunnels() {
+    local file
+    for file in $(grep -l "^tunnel $1 " "$ETC"/tunnels/* 2>/dev/null); do
+        (set -e; . "$file") || echo "${file##*/} failed" >&2
+    done
+}
+
+# tunnel JAIL ID RUNS PLACE OPTION...: one that runs is ended first. PLACE is its directory, as the host sees it.
+tunnel() {
+    local jail id runs place
+    jail=$1 id=$2 runs=$3 place=$4
+    shift 4
+    [ -x /usr/local/bin/spiped ] || { echo 'spiped is not installed on this host: pkg install spiped'; return 1; }
+    cp /usr/local/bin/spiped "$place/spiped.new~" && chmod 755 "$place/spiped.new~" || return
+    mv -f "$place/spiped.new~" "$place/spiped" || return
+    no_tunnel "$jail" "$id" || return
+    jexec "$jail" /usr/sbin/daemon -R 1 -o /dev/stdout -t "tunnel $id $runs" /usr/sbin/chroot -G 1001 -g 1001 -u 1001 / \
+        "/etc/tunnels/$id/spiped" "$@" </dev/null >>"/var/log/reconciler/$jail.log" 2>&1 9>&- || return
+    until_tunnel "$jail" "$id" 0 || { echo "tunnel $id does not start"; return 1; }
+}
+
+# no_tunnel JAIL ID: asked inside of the jail, whose processes are all that can be meant
+no_tunnel() {
+    alive "$1" || return 0
+    jexec "$1" /bin/pkill -f "^daemon: tunnel $2 " || return 0
+    until_tunnel "$1" "$2" 1 || jexec "$1" /bin/pkill -9 -f "tunnel $2 |^/etc/tunnels/$2/" || :
+}
+
+# until_tunnel JAIL ID STATUS: waits until pgrep says so (0: it runs, 1: it does not), 5 s at most
+until_tunnel() {
+    local tries status
+    tries=0
+    while [ $tries -lt 50 ]; do
+        status=0
+        jexec "$1" /bin/pgrep -f "^daemon: tunnel $2 " >/dev/null || status=$?
+        [ $status != "$3" ] || return 0
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    return 1
+}
+
 # up JAIL LIVE
 up() {
     ! alive "$1" || return 0

@@ -264,6 +264,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
     body += [f"    vnet.interface = {', '.join(map(string, nics))};"]
     # after the network, because a service binds at once
     body += [f"    exec.start += {string('/bin/sh /etc/start')};"]
+    body += [f"    exec.poststart += {string(f'{run} tunnels {name}')};"]
     head = "# Written by the reconciler; changes are overwritten."
     return "\n".join([head, f"{name} {{", *body, "}", ""]).encode()
 

@@ -16,6 +16,7 @@ from reconciler.model import Manifest, Observation, Resource
 from reconciler.platforms.freebsd import datasets, network
 from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, granted
 from reconciler.platforms.freebsd.probe import seal
+from reconciler.platforms.freebsd.tunnel import INSIDE
 from reconciler.platforms.probed import (
     Lines,
     grouped,
@@ -136,6 +137,16 @@ def observed_root(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, st
         yield "accounts", made
 
 
+def observed_tunnel(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    program = lines.pairs("program").get(resource.name)
+    if program:
+        yield "program", program
+    title = f"daemon: tunnel {resource.name} "
+    for command in lines.processes.get(resource.undo.partition("\x1f")[0], ()):
+        if command.strip().startswith(title):
+            yield "runs", command.strip().removeprefix(title).partition("[")[0]
+
+
 # ── jails ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,6 +195,15 @@ def observed_limits(resource: Resource, name: str, lines: BsdLines) -> Iterator[
 
 
 def degraded(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    yield from unlimited(manifest, lines)
+    for resource in manifest.resources:
+        if resource.type == "tunnel/1" and dict(observed_tunnel(resource, lines)).get("runs"):
+            commands = lines.processes.get(resource.undo.partition("\x1f")[0], ())
+            if not any(command.strip().startswith(f"{INSIDE}/{resource.name}/") for command in commands):
+                yield resource.owner, f"tunnel {resource.name} keeps ending: `reconciler logs` says why"
+
+
+def unlimited(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
     for resource in manifest.resources if lines.facts.get("racct") != "1" else ():
         limited = resource.type == "jail/1" and {resource.state[key] for key in LIMITS}
         if limited and limited != {"infinity"}:
@@ -209,4 +229,5 @@ RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]]
     "data/1": observed_data,
     "root/1": observed_root,
     "jail/1": observed_jail,
+    "tunnel/1": observed_tunnel,
 }

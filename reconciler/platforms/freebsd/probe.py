@@ -38,6 +38,7 @@ def calls(manifest: Manifest) -> Iterator[str]:
         yield fed(f"datasets {','.join(datasets.COLUMNS)}", names)
     yield fed("rooms", [jail_name(r.name) for r in by_type.get("port/1", ())])
     yield "jails"
+    yield fed("programs", [f"{r.name} {r.undo.rpartition(chr(31))[2]}/spiped" for r in by_type.get("tunnel/1", ())])
     yield fed("accounts_of", [seal(r) for r in by_type.get("root/1", ())])
     yield fed("trees", [f"{r.name} {r.undo}" for r in by_type.get("tree/1", ())])
     yield fed("sysctls", [r.name for r in by_type.get("sysctl/1", ())])

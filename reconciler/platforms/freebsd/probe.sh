@@ -5,6 +5,7 @@
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net links|routes LINE, room JAIL links|routes LINE        what ifconfig(8) and netstat(1) say
 #   jail NAME=VALUE.., process JAIL COMMAND, mount SOURCE TARGET TYPE OPTIONS, limit RULE, accounts PATH SHA
+#   program TUNNEL VERDICT       whether its copy is what the host has
 #   dataset PROPERTY..           as zfs(8) lists them
 #   tree DIGEST VERDICT, sysctl KEY VALUE, module NAME, devices RULE, fact NAME VALUE
 #   dump SHA, stamp FILE-SHA DUMP-SHA
@@ -89,6 +90,17 @@ jails() {
     mount -p | awk '{ print "mount\t" $1 "\t" $2 "\t" $3 "\t" $4 }'
     rctl 2>/dev/null | sed -n 's/^jail:/limit	jail:/p'
     printf 'fact\tracct\t%s\n' "$(sysctl -n kern.racct.enable 2>/dev/null)"
+}
+
+# standard input: "TUNNEL COPY"
+programs() {
+    while read -r tunnel copy; do
+        [ ! -e "$copy" ] || if cmp -s /usr/local/bin/spiped "$copy"; then
+            printf "program\t%s\tthe host's\n" "$tunnel"
+        else
+            printf 'program\t%s\tanother\n' "$tunnel"
+        fi
+    done
 }
 
 # datasets PROPERTIES, standard input: names, the pool's first: of what zfs says of those that are not there, the first

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl, Vlan
+from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl, Tunnel, Vlan
 from reconciler.platforms.files import ETC, file_digest, file_state
 from reconciler.platforms.layers import in_start_order, source_tree, trees
 from reconciler.platforms.linux import firewall, machine, network
@@ -19,6 +19,7 @@ from reconciler.platforms.linux.commands import commands
 from reconciler.platforms.linux.parse import parse
 from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.linux.probe import probe
+from reconciler.platforms.linux.tunnel import tunnel
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 
@@ -46,6 +47,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
     yield from jail_grounds(jails, links, routed, spec.storage)
     for jail in jails:
         yield machine.machine(jail, spec.storage, list(machine.resources(jail, spec.storage)))
+    yield from (tunnel(part, spec.storage) for part in spec.parts if isinstance(part, Tunnel))
 
 
 def jail_grounds(jails: list[Jail], links: list[Link], routed: dict[str, bool], storage: str) -> Iterator[Resource]:

@@ -97,6 +97,10 @@ machine() {
     }
 }
 
+spiped_is_there() {
+    command -v spiped >/dev/null || fail 'spiped is not installed on this host: apt-get install spiped'
+}
+
 # open_files UNIT COUNT|infinity: of the processes that run; those of a next start have what the unit says
 open_files() {
     supervisor=$(systemctl show -P MainPID "$1")

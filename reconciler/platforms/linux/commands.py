@@ -79,6 +79,17 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
         yield Call("open_files", (resource.undo, resource.state["open files"]))
 
 
+def make_tunnel(change: Change, resource: Resource) -> Iterator[Step]:
+    """Whatever differs, it is started anew: systemd hands over the key when it starts."""
+    unit, key = resource.undo.split("\x1f")
+    yield Call("spiped_is_there")
+    yield from files_only(change, resource)
+    yield Call("machine", (unit, "restart"))
+    before = change.before.undo.rpartition("\x1f")[2] if change.before else key
+    if before != key:
+        yield Delete(before)
+
+
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "uplink/1": make_network,
     "vlan/1": make_network,
@@ -91,6 +102,7 @@ MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "tree/1": make_tree,
     "data/1": make_data,
     "jail/1": make_jail,
+    "tunnel/1": make_tunnel,
 }
 """Types that are more than their files."""
 
@@ -174,6 +186,15 @@ def remove_jail(before: Owned) -> Iterator[Step]:
     yield Call("reload_units", (before.undo,))
 
 
+def remove_tunnel(before: Owned) -> Iterator[Step]:
+    unit, key = before.undo.split("\x1f")
+    yield Delete(f"{UNITS}/multi-user.target.wants/{unit}")
+    yield Call("no_machine", (unit,))
+    yield Delete(f"{UNITS}/{unit}")
+    yield Call("reload_units", (unit,))
+    yield Delete(key)
+
+
 REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "file/1": remove_file,
     "uplink/1": remove_uplink,
@@ -188,4 +209,5 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "root/1": remove_tree,
     "secret/1": remove_secret,
     "jail/1": remove_jail,
+    "tunnel/1": remove_tunnel,
 }

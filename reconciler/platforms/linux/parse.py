@@ -29,6 +29,8 @@ from reconciler.platforms.probed import (
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5}
 """How many fields follow the tag, where the last one may hold tabs."""
 SETTINGS = {"sysctl/1", "uplink/1"}
+KEPT_UP = ("jail/1", "tunnel/1")
+"""Types that systemd starts again when they end."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,18 @@ def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, 
         yield "grants", resource.state["grants"]
 
 
+def observed_tunnel(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, str]]:
+    unit = lines.units.get(resource.undo.partition("\x1f")[0], {})
+    pid = unit.get("MainPID", "0")
+    theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
+    if theirs and unit.get("ActiveState") == "active":
+        yield "runs", lines.pairs("runs").get(pid, "unknown")
+        yield "network", "its jail's" if lines.inodes.get(f"/run/netns/{resource.owner}") == theirs else "cut off"
+    elif restarting(unit):
+        yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
+        yield "network", "its jail's"
+
+
 def restarting(unit: Mapping[str, str]) -> bool:
     """On its way: also one whose start waits for another unit, which shows as a job."""
     waits = unit.get("Job", "0") not in {"", "0"}
@@ -118,9 +132,11 @@ def restarting(unit: Mapping[str, str]) -> bool:
 
 def degraded(manifest: Manifest, lines: LinuxLines) -> Iterator[tuple[str, str]]:
     for resource in manifest.resources:
-        unit = lines.units.get(resource.undo, {}) if resource.type == "jail/1" else {}
+        name = resource.undo.partition("\x1f")[0]
+        unit = lines.units.get(name, {}) if resource.type in KEPT_UP else {}
         if restarting(unit) and unit.get("SubState") == "auto-restart":
-            yield resource.owner, f"its command keeps ending (exit status {unit.get('ExecMainStatus', '?')})"
+            what = "its command" if resource.type == "jail/1" else f"tunnel {resource.name}"
+            yield resource.owner, f"{what} keeps ending (exit status {unit.get('ExecMainStatus', '?')})"
 
 
 SPANS = {"y": 31557600, "month": 2629800, "w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "us": 1e-6}
@@ -146,4 +162,5 @@ RUNTIME: Mapping[str, Callable[[Resource, LinuxLines], Iterator[tuple[str, str]]
     "tree/1": observed_tree,
     "data/1": observed_data,
     "jail/1": observed_jail,
+    "tunnel/1": observed_tunnel,
 }

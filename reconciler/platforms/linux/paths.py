@@ -5,5 +5,9 @@ from __future__ import annotations
 UNITS = "/etc/systemd/system"
 
 
+def tunnel_unit(tunnel: str) -> str:
+    return f"reconciler-tunnel-{tunnel}.service"
+
+
 def unit(jail: str) -> str:
     return f"reconciler-jail-{jail}.service"

@@ -12,6 +12,9 @@ from reconciler.model import Manifest, Resource, Secret
 from reconciler.platforms.files import file_digest
 from reconciler.platforms.steps import fed, quote
 
+UNITS = ("jail/1", "tunnel/1")
+"""Types that systemd runs."""
+
 
 def probe(manifest: Manifest) -> str:
     return "\n".join(calls(manifest))
@@ -34,7 +37,7 @@ def calls(manifest: Manifest) -> Iterator[str]:
         path = f"/proc/sys/net/ipv6/conf/{resource.name}/proxy_ndp"
         yield f"printf 'net\\tproxy_ndp %s\\t%s\\n' {quote(resource.name)} \"$(cat {quote(path)} 2>/dev/null)\""
     yield fed("rooms", [r.name for r in by_type.get("port/1", ())])
-    yield fed("units", [r.undo for r in by_type.get("jail/1", ())])
+    yield fed("units", [r.undo.partition("\x1f")[0] for kind in UNITS for r in by_type.get(kind, ())])
     yield fed("trees", [f"{r.name} {r.undo}" for r in by_type.get("tree/1", ())])
     yield fed("sysctls", [r.name for r in by_type.get("sysctl/1", ())])
     yield "rules"

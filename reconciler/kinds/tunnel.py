@@ -1,0 +1,123 @@
+"""Tunnel: an encrypted pipe between two jails of a customer on different hosts, by spiped.
+
+In: a Tunnel document and the customer's jails. Out: an end for each of the two hosts, and the Rules that let the one
+reach the other at the pipe's port, and nobody else. Who uses the pipe connects to localhost; who answers is connected
+to from localhost, so that what it offers need not be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from ipaddress import ip_interface
+
+from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, missing, secret, single
+from reconciler.model import Claim, Document, Part, Problem, Rule, Tunnel, problem
+
+LOCALHOST = "::1"
+ENDS = ("from", "to")
+
+
+def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
+    problems = (*jail_problems(document, tenant), *key_problems(document, tenant))
+    ends = [tenant.places.get(document.spec[end]["jail"]) for end in ENDS]
+    entrance, exit = ends
+    if entrance is None or exit is None or problems:
+        return Expansion(problems=problems)
+    problems = (*place_problems(document, entrance, exit), *over_problems(document, tenant))
+    problems = (*problems, *port_problems(document, tenant))
+    claimed = tuple(claims(document, entrance, exit))
+    if problems:
+        return Expansion(problems=problems, claims=claimed)
+    making = partial(parts, document, tenant, entrance, exit)
+    return Expansion(frozenset({entrance.host, exit.host}), making, claims=claimed)
+
+
+# ── problems ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def jail_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    for end in ENDS:
+        name = document.spec[end]["jail"]
+        if name not in tenant.jails:
+            yield from missing(document, ("spec", end, "jail"), "jail", name, tenant.jails)
+
+
+def key_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    if document.spec["key"] not in tenant.secrets:
+        yield from missing(document, ("spec", "key"), "secret", document.spec["key"], tenant.secrets)
+    if "recipient" not in tenant.customer.spec:
+        message = f"a key, but {tenant.customer.name} has no recipient to encrypt it to"
+        yield problem(document.path, ("spec", "key"), message, f"add spec.recipient to {tenant.customer.path}")
+
+
+def place_problems(document: Document, entrance: Place, exit: Place) -> Iterator[Problem]:
+    if entrance.host == exit.host:
+        message = f"both jails are on host {entrance.host}"
+        hint = "they need no tunnel: publish the port with `from`, or join them by a link"
+        yield problem(document.path, ("spec", "to", "jail"), message, hint)
+
+
+def over_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    """Two interfaces of one segment see each other; which cable a switch of that name is on, the documents say not."""
+    if "over" not in document.spec:
+        return
+    name, found = document.spec["over"], []
+    for end in ENDS:
+        jail = tenant.jails[document.spec[end]["jail"]]
+        known = {interface["switch"]: interface["address"] for interface in jail.spec.get("interfaces", ())}
+        if name in known:
+            found.append(ip_interface(known[name]))
+        else:
+            what = f"interface of jail {jail.name} on a switch called"
+            yield from missing(document, ("spec", "over"), what, name, known)
+    if len({address.network for address in found}) == len(ENDS):
+        message = f"{found[0]} and {found[1]} do not see each other"
+        yield problem(document.path, ("spec", "over"), message, "give both an address in one network")
+
+
+def port_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    """A program that listens on all addresses, as most do, has its port there too."""
+    spec = document.spec
+    if spec["port"] == spec["to"]["port"]:
+        message = f"{spec['to']['jail']}'s program is at {spec['port']} already"
+        yield problem(document.path, ("spec", "port"), message, "take another port for the pipe")
+    for pointer, end, port in (
+        (("spec", "from", "port"), "from", spec["from"]["port"]),
+        (("spec", "port"), "to", spec["port"]),
+    ):
+        jail = tenant.jails[spec[end]["jail"]]
+        if any(e["port"] == port and e.get("protocol", "tcp") == "tcp" for e in jail.spec.get("publish", ())):
+            message = f"jail {jail.name} publishes {port}: a program of its own is there"
+            yield problem(document.path, pointer, message, "take another port")
+
+
+# ── claims and parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def claims(document: Document, entrance: Place, exit: Place) -> Iterator[Claim]:
+    spec = document.spec
+    yield Claim(f"tcp port of jail {entrance.id}", str(spec["from"]["port"]), document.path, ("spec", "from", "port"))
+    yield Claim(f"tcp port of jail {exit.id}", str(spec["port"]), document.path, ("spec", "port"))
+
+
+def parts(document: Document, tenant: Tenant, entrance: Place, exit: Place) -> Iterator[tuple[str, Part]]:
+    spec, port = document.spec, document.spec["port"]
+    near, far = pipe_address(document, "from", tenant), pipe_address(document, "to", tenant)
+    end = partial(Tunnel, id=f"{tenant.customer.name}--{document.name}", customer=tenant.customer.name)
+    end = partial(end, key=secret(tenant, spec["key"]))
+    label = f"tunnel {tenant.customer.name}--{document.name}"
+    here, there = (LOCALHOST, spec["from"]["port"]), (LOCALHOST, spec["to"]["port"])
+    yield entrance.host, end(jail=entrance.id, encrypts=True, listens=here, connects=(far, port))
+    yield entrance.host, Rule(entrance.id, "out", (single(far),), "tcp", (port,), label)
+    yield exit.host, end(jail=exit.id, encrypts=False, listens=(far, port), connects=there)
+    yield exit.host, Rule(exit.id, "in", (single(near),), "tcp", (port,), label)
+
+
+def pipe_address(document: Document, end: str, tenant: Tenant) -> str:
+    """Where this end of the pipe is: on the segment, or the jail's own."""
+    name = document.spec[end]["jail"]
+    if "over" not in document.spec:
+        return tenant.places[name].address
+    on: dict[str, str] = {i["switch"]: i["address"] for i in tenant.jails[name].spec["interfaces"]}
+    return on[document.spec["over"]].partition("/")[0]

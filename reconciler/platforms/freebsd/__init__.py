@@ -65,6 +65,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
 
 def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], spec: HostSpec) -> Iterator[Resource]:
     """All that stands before any jail starts, then the jails: a cable has two, and both find it at their start."""
+    piped = {part.jail for part in spec.parts if isinstance(part, Tunnel)}
     ends = {j.id: [end for link in links for end in link.ends if end.jail == j.id] for j in jails}
     for each in jails:
         yield from datasets.of_jail(each, spec)
@@ -73,12 +74,12 @@ def running(jails: list[Jail], links: list[Link], routed: dict[str, bool], spec:
         yield from (network.plug(each, nic) for nic in each.more)
     yield from (network.cable(link) for link in sorted(links, key=lambda link: link.id))
     for each in jails:
-        yield machine(each, spec, ends[each.id])
+        yield machine(each, spec, ends[each.id], piped=each.id in piped)
 
 
-def machine(each: Jail, spec: HostSpec, ends: list[LinkEnd]) -> Resource:
+def machine(each: Jail, spec: HostSpec, ends: list[LinkEnd], *, piped: bool) -> Resource:
     made_of = list(jail.resources(each, spec.storage, ends))
-    return jail.machine(each, spec.storage, made_of, ends, datasets.name(spec, each.id))
+    return jail.machine(each, spec.storage, made_of, ends, piped=piped, dataset=datasets.name(spec, each.id))
 
 
 def modules(spec: HostSpec) -> tuple[str, ...]:

@@ -165,18 +165,20 @@ RAISED = "securelevel"
 """Set when the start script has done what only a lower one allows."""
 
 
-def machine(jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEnd], dataset: str = "") -> Resource:
+def machine(
+    jail: Jail, storage: str, made_of: list[Resource], ends: list[LinkEnd], *, piped: bool = False, dataset: str = ""
+) -> Resource:
     """The running jail. `runs` names everything that only a restart can change, and is the jail's own host.hostuuid:
     it is in the kernel for exactly as long as the jail is, and `allow.set_hostname` being off keeps it from its root.
     `dataset` is what its home has to be for what is mounted of it to be alive, and what is snapshot before `runs` is
-    another; "" for a plain directory.
+    another; "" for a plain directory. `piped`: tunnels begin or end in it, and start with it.
     """
     name = jail_name(jail.id)
     table = mounts(jail, storage)
     runs = uuid(digest(json.dumps([table, settings(), jail.restart, jail.name, *restarting(made_of)]).encode()))
     files = (
         File(LOGS, mode=0o750, kind="d"),
-        File(f"{JAILS}/{name}.conf", conf(jail, storage, runs, ends)),
+        File(f"{JAILS}/{name}.conf", conf(jail, storage, runs, ends, piped=piped)),
         File(f"{JAILS}/{name}.fstab", fstab(table)),
         File(f"{JAILS}/{name}.limits", "".join(f"{rule}\n" for rule in rctl(jail)).encode()),
     )
@@ -229,7 +231,7 @@ def fstab(table: Iterable[tuple[str, str, str, str]]) -> bytes:
     return "".join("\t".join((*entry, "0", "0")) + "\n" for entry in table).encode()
 
 
-def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
+def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd], *, piped: bool = False) -> bytes:
     """All that jail(8) needs, in one file: `jail -f FILE -c NAME` by hand does what the reconciler does."""
     name = jail_name(jail.id)
     nics = [inside(nic.host_side) for nic in (jail.nic, *jail.more)] + sorted(end.nic for end in ends)
@@ -264,7 +266,7 @@ def conf(jail: Jail, storage: str, runs: str, ends: Iterable[LinkEnd]) -> bytes:
     body += [f"    vnet.interface = {', '.join(map(string, nics))};"]
     # after the network, because a service binds at once
     body += [f"    exec.start += {string('/bin/sh /etc/start')};"]
-    body += [f"    exec.poststart += {string(f'{run} tunnels {name}')};"]
+    body += [f"    exec.poststart += {string(f'{run} tunnels {name}')};"] if piped else []
     head = "# Written by the reconciler; changes are overwritten."
     return "\n".join([head, f"{name} {{", *body, "}", ""]).encode()
 

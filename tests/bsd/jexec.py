@@ -5,6 +5,7 @@ jail that is not persist vanishes when its last process is killed.
 """
 
 import os
+import re
 
 from . import room
 from .boot import spawn
@@ -143,8 +144,9 @@ def matching(words, name):
         jail = find_jail(state, options["j"])
         found = [(j, p) for j, p in found if jail and j == jail["jid"]]
     shown = (lambda p: p["command"]) if "f" in options else (lambda p: PRINTED["comm"](0, p))
-    test = (lambda p: shown(p) == words[0]) if "x" in options else (lambda p: words[0] in shown(p))
-    return [(j, p) for j, p in found if not words or test(p)]
+    # an extended regular expression (pkill(1))
+    test = re.fullmatch if "x" in options else re.search
+    return [(j, p) for j, p in found if not words or test(words[0], shown(p))]
 
 
 def pgrep(words):
@@ -163,7 +165,14 @@ def pkill(words):
         return 0 if found else 1
     with changing() as state:
         for jid, process in found:
+            if (jid, process) not in seen(state):
+                continue
+            child = re.match(r"daemon: .*\[(\d+)\] \(daemon\)$", process["command"])
             stop(state, jid, process)
+            # daemon(8) hands what it is ended by on to what it keeps up
+            for owner, other in seen(state) if child and "-9" not in words else ():
+                if other["pid"] == int(child[1]):
+                    stop(state, owner, other)
     return 0 if found else 1
 
 

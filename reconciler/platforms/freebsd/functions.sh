@@ -87,23 +87,26 @@ tunnel() {
     no_tunnel "$jail" "$id" || return
     jexec "$jail" /usr/sbin/daemon -R 1 -o /dev/stdout -t "tunnel $id $runs" /usr/sbin/chroot -G 1001 -g 1001 -u 1001 / \
         "/etc/tunnels/$id/spiped" "$@" </dev/null >>"/var/log/reconciler/$jail.log" 2>&1 9>&- || return
-    until_tunnel "$jail" "$id" 0 || { echo "tunnel $id does not start"; return 1; }
+    # its title is there a moment after jexec has returned, and is what the probe looks for
+    until_runs "$jail" "^daemon: tunnel $id " 0 || { echo "tunnel $id does not start"; return 1; }
 }
 
 # no_tunnel JAIL ID: asked inside of the jail, whose processes are all that can be meant
 no_tunnel() {
     alive "$1" || return 0
-    jexec "$1" /bin/pkill -f "^daemon: tunnel $2 " || return 0
-    until_tunnel "$1" "$2" 1 || jexec "$1" /bin/pkill -9 -f "tunnel $2 |^/etc/tunnels/$2/" || :
+    # daemon(8) does not wait for what it has kept up, whose port is to be had again
+    jexec "$1" pkill -f "^(daemon: tunnel $2 |/etc/tunnels/$2/)" || return 0
+    until_runs "$1" "^(daemon: tunnel $2 |/etc/tunnels/$2/)" 1 ||
+        jexec "$1" pkill -9 -f "^(daemon: tunnel $2 |/etc/tunnels/$2/)" || :
 }
 
-# until_tunnel JAIL ID STATUS: waits until pgrep says so (0: it runs, 1: it does not), 5 s at most
-until_tunnel() {
+# until_runs JAIL COMMAND STATUS: waits until pgrep(1) says so (0: it runs, 1: it does not), 5 s at most
+until_runs() {
     local tries status
     tries=0
     while [ $tries -lt 50 ]; do
         status=0
-        jexec "$1" /bin/pgrep -f "^daemon: tunnel $2 " >/dev/null || status=$?
+        jexec "$1" pgrep -f "$2" >/dev/null || status=$?
         [ $status != "$3" ] || return 0
         tries=$((tries + 1))
         sleep 0.1

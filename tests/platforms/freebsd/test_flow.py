@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from .village import Village
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
+CASES = Path(__file__).parents[2] / "cases" / "platforms" / "freebsd"
 HOME = "/var/lib/reconciler/jails/acme--www"
 MINE = "ifconfig jxs7kwkgqky"
 
@@ -246,6 +248,87 @@ def test_a_jail_joins_a_segment_on_a_vlan_while_it_runs_and_leaves_it_again(vill
     village.converge()
     assert not {"ipg_a", "vtnet0_2222", "ibridge"} & set(village.type("ifconfig -l").split())
     assert village.type("jls jid") == jids
+
+
+SPIPED = "/usr/local/bin/spiped"
+
+
+def begin_tunnel(village: Village) -> None:
+    case = CASES / "invented-a-tunnel-begins" / "repository"
+    shutil.copytree(case, village.documents, dirs_exist_ok=True)
+    village.host.write(SPIPED, "#!/bin/sh\n", 0o755)
+
+
+def pipes(village: Village) -> list[str]:
+    """What runs of spiped in the jail, as ps(1) shows it."""
+    shown = village.type("ps -axww -J acme__www -o command")
+    return [line for line in shown.splitlines() if "tunnel" in line and "spiped" in line]
+
+
+def test_a_tunnel_begins_in_a_jail_that_runs_and_goes_again(village: Village) -> None:
+    jids = village.type("jls jid")
+    begin_tunnel(village)
+    village.converge()
+    far = "-t [2001:db8:ca00:1::baf2:171f]:5433"
+    assert [line.partition(" -k ")[0] for line in pipes(village)] == [
+        f"/etc/tunnels/acme--far/spiped -F -e -s [::1]:5432 {far}"
+    ]
+    assert village.type(f"stat -f '%Sp %u' {HOME}/root/etc/tunnels/acme--far/key").strip() == "-r-------- 1001"
+    (village.documents / "customers/acme/tunnels/far.yaml").unlink()
+    village.converge()
+    assert pipes(village) == []
+    assert not village.host.path("/etc/reconciler/tunnels/acme--far").exists()
+    assert not village.host.path(f"{HOME}/root/etc/tunnels/acme--far").exists()
+    assert village.type("jls jid") == jids
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "difference"),
+    [
+        ("pkill -j acme__www -f '^daemon: tunnel '", "runs missing"),
+        (f"echo upgraded >>{SPIPED}", "program another → the host's"),
+        (f"echo x >>{HOME}/root/etc/tunnels/acme--far/key", "key differs"),
+        ("sed -i '' s/5433/5434/ /etc/reconciler/tunnels/acme--far", "/etc/reconciler/tunnels/acme--far differs"),
+    ],
+    ids=["ended", "upgraded", "another key", "edited"],
+)
+def test_what_somebody_does_to_a_tunnel_is_found_and_mended(village: Village, by_hand: str, difference: str) -> None:
+    begin_tunnel(village)
+    village.converge()
+    village.type(by_hand)
+    report = village.converge()
+    assert "change tunnel acme--far in acme--www" in told(report) and difference in told(report)
+    assert disrupted(report) == set()
+    assert len(pipes(village)) == 1
+
+
+def test_a_tunnel_whose_spiped_keeps_ending_is_told(village: Village) -> None:
+    begin_tunnel(village)
+    village.converge()
+    village.type("pkill -j acme__www -f '^/etc/tunnels/'")
+    report = village.look()
+    assert report.ready
+    assert report.degraded == (("acme--www", "tunnel acme--far keeps ending: `reconciler logs` says why"),)
+
+
+def test_a_tunnel_comes_back_with_its_jail(village: Village) -> None:
+    begin_tunnel(village)
+    village.converge()
+    village.type("jail -f /etc/reconciler/jails/acme__www.conf -rc acme__www")
+    assert len(pipes(village)) == 1
+    report = village.look()
+    assert report.ready, [change.words for change in report.pending]
+
+
+def test_a_host_without_spiped_says_what_to_install_and_its_jails_run(village: Village) -> None:
+    begin_tunnel(village)
+    village.host.path(SPIPED).unlink()
+    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  restart: 1\n")
+    report = village.apply()
+    assert [(f.owner, f.reason.strip()) for f in report.failures] == [
+        ("acme--www", "spiped is not installed on this host: pkg install spiped")
+    ]
+    assert [change.key for change in report.pending] == ["tunnel/1 acme--far"]
 
 
 def test_raising_restart_restarts_that_jail_alone(village: Village) -> None:

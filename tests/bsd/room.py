@@ -5,10 +5,8 @@ folder of the jail's root lies over the host's of that name, nullfs mounts follo
 host's, except /usr/local. Must not know jail(8).
 """
 
-import ctypes
 import os
 
-from .enter import BIND, NEWNS, libc, mount
 from .state import JAIL, load, resolve
 
 OURS = (
@@ -48,6 +46,11 @@ def layers(state, root):
 
 def enter(state, jail):
     """Descriptors first: a folder that a layer comes from may itself be under another layer."""
+    # here, because ctypes takes a quarter of the time in which most commands are done
+    import ctypes
+
+    from .enter import BIND, NEWNS, libc, mount
+
     if libc.unshare(NEWNS):
         raise OSError(ctypes.get_errno(), "unshare")
     os.makedirs(NOTHING, exist_ok=True)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from bsd import jailconf
-from reconciler.model import HostSpec, Manifest
+from reconciler.model import HostSpec, Manifest, Tunnel
 from reconciler.platforms import PLATFORMS
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
@@ -107,6 +107,36 @@ def test_every_jail_is_held_to_what_the_article_holds_it_to() -> None:
         assert len(found["vnet.interface"]) == len(article[name]["vnet.interface"])
         assert found["sysvshm"] == ["new"]
         assert found["exec.stop"] and found["exec.start"]
+
+
+def pipes(jail: str) -> set[tuple[str, str, str, str]]:
+    """(mode, port it listens at, port it connects to, "here" or "there") of the article's spiped, as rc.conf has it."""
+    rc = settings(f"{jail}.conf")
+    found = set()
+    for name in rc.get("spiped_pipes", "").split():
+        mode, source, target = (rc[f"spiped_pipe_{name}_{key}"] for key in ("mode", "source", "target"))
+        where = "there" if "peer" in target else "here"
+        found.add((mode, source.rpartition(":")[2], target.rpartition(":")[2], where))
+    return found
+
+
+def test_every_jail_has_the_articles_ends_of_pipes_and_they_meet_on_the_segment() -> None:
+    """With one difference: where the article has the jail's address on its own side, ours has localhost."""
+    for name, id in JAILS.items():
+        ends = [part for part in host("a").parts if isinstance(part, Tunnel) and part.jail == id]
+        found = {
+            (
+                "encrypt" if end.encrypts else "decrypt",
+                str(end.listens[1]),
+                str(end.connects[1]),
+                "here" if end.connects[0] == "::1" else "there",
+            )
+            for end in ends
+        }
+        assert found == pipes(name)
+        for end in ends:
+            across = end.connects if end.encrypts else end.listens
+            assert across[0] == ("192.168.56.41" if end.encrypts else "192.168.56.40")
 
 
 def test_the_jails_start_in_the_articles_order() -> None:

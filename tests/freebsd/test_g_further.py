@@ -1,4 +1,4 @@
-"""What a jail may have beside its IPv6 address: a way out and in by IPv4, a segment, a limit of files, a grant.
+"""What a jail may have beside its IPv6 address: a way out and in by IPv4, a segment, limits, a grant, a tunnel.
 
 A third jail has all of it. The uplink and the segment are cables made by hand; a visitor who knows IPv4 alone is at the
 other end of both. When the jail has left, so have they, and the host is as it was before.
@@ -12,10 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyrage  # type: ignore[import-untyped]
+import ryaml
+
+from reconciler.age import seal
+
 from .company import (
     BLUEPRINT,
     DB_JAIL,
     GATEWAY,
+    HOME,
     HOST,
     LIMITS,
     NAME,
@@ -23,6 +29,7 @@ from .company import (
     WEB_JAIL,
     Company,
     disrupted,
+    document,
     touched,
     words,
 )
@@ -172,4 +179,75 @@ def test_it_moves_out_and_the_host_is_as_it_was_before(host: Host, town: Company
     town.nothing_to_do()
     host.run(UNMAKE)
     # other modules may be loaded by now, and the visitor of the other tests made anew
+    assert difference(settled, host.look(), "modules", f"inside {HAND}") == ""
+
+
+# ── a tunnel: its other end is on a host that nobody looks at ────────────────────────────────────────────────
+
+SPIPED = "/usr/local/bin/spiped"
+STANDS_IN = "#!/bin/sh\\n[ -r /etc/tunnels/lab--far/key ] || exit 1\\nwhile :; do sleep 1; done\\n"
+"""Where the package is not: what daemon(8) keeps up, as whom, and whether that one can read the key."""
+TUNNEL = {"from": {"jail": "web", "port": 5432}, "to": {"jail": "far", "port": 5432}, "port": 5433, "key": "pipe"}
+ELSEWHERE = ("customers/lab/tunnels/far.yaml", "customers/lab/secrets/pipe.age", "hosts/far.yaml")
+
+
+def write_tunnel(town: Company) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    (town.folder / "keys").mkdir(mode=0o700, exist_ok=True)
+    (town.folder / "keys" / "lab.key").write_text(f"{identity}\n")
+    town.amend("customers/lab/customer.yaml", recipient=str(identity.to_public()))
+    town.write(ELSEWHERE[0], document("Tunnel", "far", TUNNEL))
+    (town.clone / "customers/lab/secrets").mkdir(exist_ok=True)
+    (town.clone / ELSEWHERE[1]).write_text(seal(b"some random bytes\n", str(identity.to_public())))
+    far = ryaml.loads((town.clone / HOST).read_text())
+    far["metadata"]["name"], far["spec"]["ssh"]["address"] = "far", f"{GATEWAY}a"
+    town.write(ELSEWHERE[2], far)
+    town.jail("far", {"blueprint": "page", "host": "far"})
+
+
+def running(host: Host) -> list[str]:
+    """Of the tunnel in the jail: what keeps it up, and what is kept up."""
+    shown = host.out(f"ps -ww -o command= -J $(jls -j {WEB_JAIL} jid)").splitlines()
+    return [line for line in shown if "tunnel" in line]
+
+
+def test_a_tunnel_names_the_package_that_is_missing_and_runs_where_it_is(host: Host, town: Company) -> None:
+    before = starts(host, "lab--web"), jid(host, WEB_JAIL)
+    packaged = host.run(f"test -x {SPIPED}", check=False).code == 0
+    write_tunnel(town)
+    town.push("A tunnel to a host far away")
+    if not packaged:
+        done = town.run("apply", NAME)
+        assert done.code == 1 and "spiped is not installed on this host: pkg install spiped" in str(done), str(done)
+        assert running(host) == []
+        host.run(f"mkdir -p /usr/local/bin; printf '{STANDS_IN}' >{SPIPED}; chmod 755 {SPIPED}")
+    done = town.run("apply", NAME)
+    assert done.code == 0, str(done)
+    kept = running(host)
+    assert len(kept) == 2 and any(line.startswith("daemon: tunnel lab--far ") for line in kept), kept
+    users = host.out(f"ps -ww -o uid=,command= -J $(jls -j {WEB_JAIL} jid) | grep -v daemon: | grep /etc/tunnels/")
+    assert users.split()[0] == "1001", users
+    assert (starts(host, "lab--web"), jid(host, WEB_JAIL)) == before
+    town.nothing_to_do()
+
+
+def test_a_tunnel_that_somebody_ended_is_found_and_started(host: Host, town: Company) -> None:
+    host.run(f"pkill -j $(jls -j {WEB_JAIL} jid) -f '^daemon: tunnel '")
+    planned = town.plan()
+    assert "tunnel lab--far in lab--web: runs missing" in words(planned), words(planned)
+    town.carry_out(planned)
+    assert len(running(host)) == 2
+    town.nothing_to_do()
+
+
+def test_a_tunnel_that_goes_leaves_nothing(host: Host, town: Company, settled: dict[str, str]) -> None:
+    town.remove("far")
+    for path in ELSEWHERE:
+        (town.clone / path).unlink()
+    planned = town.settle("No tunnel any more")
+    assert disrupted(planned) == set(), str(planned)
+    assert running(host) == []
+    assert host.run(f"find /etc/reconciler/tunnels {HOME}/lab--web/root/etc/tunnels -type f").out == ""
+    host.run(f"if [ \"$(head -c 2 {SPIPED})\" = '#!' ]; then rm {SPIPED}; fi")
+    town.nothing_to_do()
     assert difference(settled, host.look(), "modules", f"inside {HAND}") == ""

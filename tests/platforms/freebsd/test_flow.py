@@ -125,6 +125,12 @@ DRIFT = {
     "the-devices-are-unmounted": (f"umount -f {HOME}/live/dev", "mounts not whole → whole"),
     "rules-are-flushed": ("pfctl -F rules", "kernel missing"),
     "rules-are-others": ("echo 'pass all' | pfctl -f -", "kernel changed by hand"),
+    "a-table-of-the-rules-lets-more-in": (
+        # pf refuses to add to a const table: whoever loads the same rules again can
+        "sed '/^table <t_/s/{ /{ 2001:db8:bad::1, /' /etc/reconciler/pf.conf >/tmp/mine && "
+        "! cmp -s /tmp/mine /etc/reconciler/pf.conf && pfctl -f /tmp/mine",
+        "kernel changed by hand",
+    ),
     "pf-is-off": ("pfctl -d", "enabled no → yes"),
     "a-setting-of-the-kernel-is-another": ("sysctl net.inet6.ip6.forwarding=0", "value 0 → 1"),
     "tenants-see-more-devices": ("devfs rule -s 7547 add path mem unhide", "devfs ruleset 7547"),
@@ -167,7 +173,7 @@ TOGETHER = {
     ),
     "running": ("a-command-is-ended", "a-setting-of-the-kernel-is-another", "a-file-of-ours-is-gone"),
     "removed": ("a-jail-is-removed",),
-    "devices": ("the-devices-are-unmounted",),
+    "devices": ("the-devices-are-unmounted", "a-table-of-the-rules-lets-more-in"),
 }
 """What is told apart although it happens at once: a pass over a pretended host takes seconds."""
 

@@ -311,6 +311,18 @@ def test_a_step_of_the_hosts_own_that_fails_stops_everything() -> None:
     assert not [change for change in report.done if change.owner]
 
 
+def test_without_spiped_the_jails_run_and_say_what_their_tunnels_want() -> None:
+    host = FakeHost()
+    host.machine.commands.remove("spiped")
+    report = apply(specs.RICH, host)
+    reason = "spiped is not installed on this host: apt-get install spiped"
+    assert [(f.owner, f.reason) for f in report.failures] == [("acme--www", reason), ("acme--db", reason)]
+    assert {change.key.partition(" ")[0] for change in report.pending} == {"tunnel/1"}
+    assert set(host.machine.processes) == {unit(jail.id) for jail in specs.RICH.jails}
+    host.machine.commands.add("spiped")
+    assert apply(specs.RICH, host).ready
+
+
 # ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -212,7 +212,8 @@ def by_claims(changes: list[Change]) -> tuple[list[Change], list[Failure]]:
 
 def without_exchange(changes: list[Change], cycle: set[str]) -> tuple[list[Change], list[Failure]]:
     owners = sorted({c.owner for c in changes if c.key in cycle})
-    reason = f"{' and '.join(owners)} exchange addresses or interfaces: do it in two commits, through a third one"
+    what = "addresses, interfaces or ports"
+    reason = f"{' and '.join(owners)} exchange {what}: do it in two commits, through a third one"
     ordered, others = by_claims([c for c in changes if c.owner not in owners])
     return ordered, [*others, *(Failure(owner, "", reason) for owner in owners)]
 
@@ -228,7 +229,7 @@ def in_vain(changes: Iterable[Change], untouched: frozenset[str]) -> Iterator[Fa
     for change in changes:
         lasting = change.waits & untouched
         if lasting and change.owner not in untouched:
-            reason = f"{change.words}: {', '.join(sorted(lasting))} has the address or interface still"
+            reason = f"{change.words}: {', '.join(sorted(lasting))} has the address, interface or port still"
             yield Failure(change.owner, change.key, reason)
             yield from in_vain(changes, untouched | {change.owner})
             return

@@ -52,9 +52,12 @@ def key_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
 
 
 def place_problems(document: Document, entrance: Place, exit: Place) -> Iterator[Problem]:
-    if entrance.host == exit.host:
-        message = f"both jails are on host {entrance.host}"
-        hint = "they need no tunnel: publish the port with `from`, or join them by a link"
+    if entrance == exit:
+        message = f"both ends are in jail {document.spec['to']['jail']}"
+        yield problem(document.path, ("spec", "to", "jail"), message, "a tunnel leads to another jail")
+    elif entrance.host == exit.host:
+        message = f"both jails are on host {entrance.host}: they need no tunnel"
+        hint = "publish the port and name the other jail in its `from`, or join the two by one of `links`"
         yield problem(document.path, ("spec", "to", "jail"), message, hint)
 
 
@@ -69,8 +72,9 @@ def over_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         if name in known:
             found.append(ip_interface(known[name]))
         else:
-            what = f"interface of jail {jail.name} on a switch called"
-            yield from missing(document, ("spec", "over"), what, name, known)
+            message = f"jail {jail.name} has no interface on switch {name}"
+            on = f"it has one on {', '.join(sorted(known))}" if known else "give it one by `interfaces`"
+            yield problem(document.path, ("spec", "over"), message, f"{on}; without `over` none is needed")
     if len({address.network for address in found}) == len(ENDS):
         message = f"{found[0]} and {found[1]} do not see each other"
         yield problem(document.path, ("spec", "over"), message, "give both an address in one network")
@@ -80,8 +84,8 @@ def port_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     """A program that listens on all addresses, as most do, has its port there too."""
     spec = document.spec
     if spec["port"] == spec["to"]["port"]:
-        message = f"{spec['to']['jail']}'s program is at {spec['port']} already"
-        yield problem(document.path, ("spec", "port"), message, "take another port for the pipe")
+        message = f"{spec['port']} is the port of {spec['to']['jail']}'s own program: the pipe cannot end there too"
+        yield problem(document.path, ("spec", "port"), message, "take another port")
     for pointer, end, port in (
         (("spec", "from", "port"), "from", spec["from"]["port"]),
         (("spec", "port"), "to", spec["port"]),

@@ -127,7 +127,7 @@ def settled(change: Change, during: Owned | None) -> Owned | None:
     """The entry once the change is done; None when the thing is gone. `during` still knows what was there before."""
     resource = change.resource
     if resource is not None and during is not None:
-        return replace(during, retained="", claims=resource.claims, undo=resource.undo)
+        return replace(during, owner=resource.owner, retained="", claims=resource.claims, undo=resource.undo)
     return change.before if change.action == "retain" else None
 
 

@@ -9,7 +9,7 @@ import pyrage  # type: ignore[import-untyped]
 import pytest
 
 from reconciler.age import Identities, SecretFailure, open_secret, opened, seal
-from reconciler.model import HostSpec, Jail, JailSecret, Limits, Nic, Rule, Source, Ssh
+from reconciler.model import HostSpec, Jail, JailSecret, Limits, Nic, Part, Rule, Source, Ssh, Tunnel
 
 PLAIN = b"correct horse battery staple"
 ROOT = Path(__file__).parents[2]
@@ -63,9 +63,15 @@ def jail(owner: str, name: str, *secrets: JailSecret) -> Jail:
     )
 
 
-def spec(*jails: Jail) -> HostSpec:
-    rules = tuple(Rule(j.id, "in", (), "tcp", (80,), "web") for j in jails)
-    return HostSpec("a", "linux", "cam", Ssh("::1", 22, ""), "/var/lib/reconciler", (*jails, *rules))
+def tunnel(owner: str, name: str, key: JailSecret) -> Tunnel:
+    """Its end in jail `www`."""
+    there = ("2001:db8::db", 5433)
+    return Tunnel(f"{owner}--{name}", owner, f"{owner}--www", True, ("::1", 5432), there, key)
+
+
+def spec(*parts: Part) -> HostSpec:
+    rules = tuple(Rule(part.id, "in", (), "tcp", (80,), "web") for part in parts if isinstance(part, Jail))
+    return HostSpec("a", "linux", "cam", Ssh("::1", 22, ""), "/var/lib/reconciler", (*parts, *rules))
 
 
 # ── sealing and opening ──────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +146,36 @@ def test_one_bad_secret_freezes_one_jail(keys: Path) -> None:
     assert "recipient" in after.failures[0].reason
     assert [[bool(s.opened) for s in j.secrets] for j in after.spec.jails] == [[False, True], [True]]
     assert len(after.spec.parts) == len(before.parts)
+
+
+def test_the_key_of_a_tunnel_is_opened(keys: Path) -> None:
+    acme = customer(keys, "acme")
+    before = spec(jail("acme", "www"), tunnel("acme", "www-db", secret("acme", "pipe", seal(PLAIN, acme))))
+    after = opened(before, Identities(keys))
+    assert (after.failures, after.frozen) == ((), frozenset())
+    (end,) = (part for part in after.spec.parts if isinstance(part, Tunnel))
+    assert end.key.opened
+    assert end.key.opened.value == PLAIN
+    assert PLAIN.decode() not in repr(after)
+
+
+def test_a_tunnel_whose_key_cannot_be_opened_freezes_its_jail(keys: Path) -> None:
+    acme = customer(keys, "acme")
+    bad = secret("acme", "pipe", seal(PLAIN, keypair()[1]))
+    good = secret("acme", "other-pipe", seal(PLAIN, acme))
+    before = spec(
+        jail("acme", "www"),
+        jail("acme", "db", secret("acme", "password", seal(PLAIN, acme))),
+        tunnel("acme", "www-db", bad),
+        tunnel("acme", "www-mail", good),
+    )
+    after = opened(before, Identities(keys))
+    assert after.frozen == {"acme--www"}
+    assert [(f.owner, f.key) for f in after.failures] == [("acme--www", "customers/acme/secrets/pipe.age")]
+    assert "customers/acme/secrets/pipe.age cannot be opened with the customer's key" in after.failures[0].reason
+    ends = {part.id: bool(part.key.opened) for part in after.spec.parts if isinstance(part, Tunnel)}
+    assert ends == {"acme--www-db": False, "acme--www-mail": True}
+    assert [[bool(s.opened) for s in j.secrets] for j in after.spec.jails] == [[], [True]]
 
 
 def test_a_customer_without_secrets_needs_no_key(keys: Path) -> None:

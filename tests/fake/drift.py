@@ -104,7 +104,11 @@ def release_uplink(machine: Debian, resource: Resource) -> None:
 
 
 def process(machine: Debian, resource: Resource) -> Process:
-    return machine.processes[resource.undo]
+    return machine.processes[unit(resource)]
+
+
+def unit(resource: Resource) -> str:
+    return resource.undo.partition("\x1f")[0]
 
 
 def set_property(name: str, value: str) -> Callable[[Debian, Resource], None]:
@@ -198,12 +202,19 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         "open files": {"prlimit": lambda m, r: setattr(process(m, r), "open_files", "7")},
         "overrides": {"edited": lambda m, r: setattr(process(m, r), "overrides", f"/etc/systemd/system/{r.undo}.d/x")},
         "runs": {
-            "stopped": lambda m, r: m.no_machine(r.undo),
+            "stopped": lambda m, r: m.no_machine(unit(r)),
             "started otherwise": lambda m, r: setattr(process(m, r), "runs", "something else"),
         },
         "network": {"cut off": another_room},
         "grants": {"all": lambda m, r: setattr(process(m, r), "bounds", -1 & 0xFFFFFF)},
         "mounts": {"lost": lambda m, r: setattr(process(m, r), "lost", True)},
+    },
+    "tunnel/1": {
+        "runs": {
+            "stopped": lambda m, r: m.no_machine(unit(r)),
+            "started otherwise": lambda m, r: setattr(process(m, r), "runs", "something else"),
+        },
+        "network": {"cut off": another_room},
     },
 }
 """Type → attribute → accident → what it does."""

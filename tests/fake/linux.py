@@ -23,6 +23,8 @@ INVENTORY = f"{STATE}/inventory"
 OURS = "7547"
 """The kernel's group of the ports that `network.sh` made."""
 NEEDED = ("ip", "bridge", "nft", "systemd-nspawn", "nsenter", "setpriv", "flock", "base64", "awk")
+RUNNING = ("reconciler-jail-", "reconciler-tunnel-")
+"""How units begin that have a process of their own; all others are done once they have started."""
 FOR_ITSELF = ("fe80::1/64", "169.254.1.1/32")
 """Addresses of scope link: `settle` leaves them alone."""
 
@@ -91,7 +93,7 @@ class Debian:
         self.settings: dict[str, str] = {}
         self.kernel: bytes = b""
         self.processes: dict[str, Process] = {}
-        self.commands = set(NEEDED)
+        self.commands = {*NEEDED, "spiped"}
         self.seals: dict[str, bytes] = {}
         self._inodes = itertools.count(1000)
 
@@ -334,6 +336,10 @@ class Debian:
     def no_machine(self, unit: str) -> None:
         self.processes.pop(unit, None)
 
+    def spiped_is_there(self) -> None:
+        if "spiped" not in self.commands:
+            raise StepFailed("spiped is not installed on this host: apt-get install spiped")
+
     def unit(self, name: str) -> dict[str, str]:
         """Its file, as systemd understands it."""
         text = self.files[f"{UNITS}/{name}"].content.decode()
@@ -342,6 +348,7 @@ class Debian:
     def start(self, name: str) -> None:
         settings = self.unit(name)
         jail = name.removeprefix("reconciler-jail-").removesuffix(".service")
+        jail = settings.get("NetworkNamespacePath", jail).rpartition("/")[2]
         if jail not in self.rooms:
             raise StepFailed(f"cannot open /run/netns/{jail}: No such file or directory")
         self.processes[name] = Process(
@@ -369,7 +376,7 @@ class Debian:
         for path in sorted(p for p in self.files if p.startswith(f"{ETC}/network/") and p[len(ETC) + 9].isdigit()):
             self.network("run", path)
         for name in self.units("multi-user.target"):
-            if name.startswith("reconciler-jail-"):
+            if name.startswith(RUNNING):
                 self.start(name)
 
     def units(self, target: str) -> list[str]:
@@ -442,7 +449,8 @@ class Debian:
         return six, four
 
     def about_units(self, manifest: Manifest) -> Iterator[tuple[str, ...]]:
-        for number, name in enumerate(sorted(r.undo for r in manifest.resources if r.type == "jail/1"), start=1):
+        names = sorted(r.undo.partition("\x1f")[0] for r in manifest.resources if r.type in ("jail/1", "tunnel/1"))
+        for number, name in enumerate(names, start=1):
             process = self.processes.get(name)
             if process is None and f"{UNITS}/{name}" not in self.files:
                 yield "unit", f"Id={name}", "LoadState=not-found", "MainPID=0"
@@ -491,7 +499,7 @@ CALLS: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
     for name in (
         "network", "fail", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain",
-        "unretain", "machine", "open_files", "no_machine", "reload_units",
+        "unretain", "machine", "open_files", "no_machine", "reload_units", "spiped_is_there",
     )
 }  # fmt: skip
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""

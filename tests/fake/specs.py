@@ -29,6 +29,7 @@ from reconciler.model import (
     Switch,
     Sysctl,
     Translation,
+    Tunnel,
     Vlan,
     Wall,
 )
@@ -112,6 +113,14 @@ def link(first: str, first_nic: str, second: str, second_nic: str, number: int =
     return Link(f"{first}--{first_nic}", (one, other))
 
 
+def tunnel(name: str, jail: str, port: int, key: JailSecret, encrypts: bool = True) -> Tunnel:
+    """The end in `jail` of a pipe that leads to another host, or (not `encrypts`) comes from there: `port` is where it
+    listens."""
+    away = ("2001:db8:0:2::1", 5433)
+    here, connects = (("::1", port), away) if encrypts else (("2001:db8:0:1::1", port), ("::1", 5432))
+    return Tunnel(f"acme--{name}", "acme", jail, encrypts, here, connects, key)
+
+
 def rule(subject: str, direction: str = "in", port: int = 80, peers: Iterable[str] = ()) -> Rule:
     return Rule(subject, direction, tuple(peers), "tcp", (port,), f"{subject or 'host'} {direction} {port}")  # type: ignore[arg-type]
 
@@ -141,6 +150,9 @@ RICH = spec(
     ),
     jail("uirig--www", nic=nic("uirig--www", 5, switch="sw1", addresses=(address(5), "192.0.2.5/32"))),
     link("acme--www", "db0", "acme--db", "www0"),
+    tunnel("mail", "acme--www", 2525, secret("pipe", "32 random bytes")),
+    tunnel("copy", "acme--www", 5432, secret("pipe", "32 random bytes")),
+    tunnel("read", "acme--db", 5433, secret("pipe", "32 random bytes"), encrypts=False),
     replace(rule("acme--www", "in", 80), rate=RATE),
     Redirect("eth0", "tcp", 8080, "acme--www", "10.0.2.3", 80),
     rule("acme--db", "in", 5432, [address(3)]),
@@ -161,12 +173,17 @@ CHANGED = spec(
     jail("acme--www", release=archive("d"), nic=nic("acme--www", 7, host_side="web", switch="sw1")),
     jail("acme--shop", nic=private_nic("acme--shop", 3), more=(further("acme--shop", "db_in", 30),)),
     link("acme--www", "db0", "acme--shop", "www0", 1),
+    tunnel("mail", "acme--www", 2526, secret("other-pipe", "32 others")),
+    tunnel("more", "acme--www", 2525, secret("pipe", "32 random bytes")),
+    tunnel("copy", "acme--shop", 5432, secret("pipe", "32 random bytes")),
+    tunnel("read", "acme--db", 5433, secret("pipe", "32 others"), encrypts=False),
     rule("acme--www", "in", 443),
     Redirect("eth0", "tcp", 8080, "acme--shop", "10.0.2.3", 80),
     switches=(*SWITCHES, replace(SEGMENT, uplink="eth2")),
 )
 """The same host a year later: uirig--www went, acme--shop has the addresses that were acme--www's and
-the interface that was acme--db's, all else changed."""
+the interface that was acme--db's, a tunnel goes into acme--shop and another takes its neighbour's port, all else
+changed."""
 
 
 # ── many ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,6 +243,7 @@ def hosts(draw: st.DrawFn, routed: bool = True) -> HostSpec:
     parts: list[Part] = [draw(jails(id, number, plug, switches)) for id, number, plug in placed]
     switches += [SEGMENT] if any(plugged) else []
     parts += draw(links(sorted(id for id in ids if id.startswith("acme"))))
+    parts += draw(tunnels(sorted(id for id in ids if id.startswith("acme"))))
     parts += outside() if draw(st.booleans()) and switches[0].routed else []
     for id in sorted(ids):
         parts += [
@@ -249,3 +267,14 @@ def links(draw: st.DrawFn, ids: list[str]) -> list[Link]:
             free.difference_update(ends)
             found.append(link(*ends[0], *ends[1], number=number))
     return found
+
+
+@st.composite
+def tunnels(draw: st.DrawFn, ids: list[str]) -> list[Tunnel]:
+    """Ends in jails of one customer; a port of a jail is one end's."""
+    found: dict[tuple[str, int], Tunnel] = {}
+    for name in draw(st.sets(st.sampled_from(["copy", "mail"]))) if ids else ():
+        jail, port = draw(st.sampled_from(ids)), draw(st.sampled_from([2525, 5432]))
+        key = secret("pipe", draw(st.sampled_from(["one", "two"])))
+        found.setdefault((jail, port), tunnel(name, jail, port, key, draw(st.booleans())))
+    return list(found.values())

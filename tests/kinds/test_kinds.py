@@ -26,6 +26,7 @@ from reconciler.model import (
     Switch,
     Sysctl,
     Translation,
+    Tunnel,
     Vlan,
     Wall,
 )
@@ -107,6 +108,8 @@ def spoken(part: Part) -> Iterator[str]:
         case Link():
             for end in part.ends:
                 yield f"link {part.id}: {end.jail} has {end.nic} {end.mac} {' '.join(end.addresses)}"
+        case Tunnel():
+            yield spoken_tunnel(part)
         case Sysctl():
             yield f"sysctl {part.key} = {part.value}"
         case Wall():
@@ -118,6 +121,12 @@ def spoken(part: Part) -> Iterator[str]:
         case Redirect():
             to = f"{part.jail} at {part.address} {part.port}"
             yield f"{part.protocol} {part.host_port} of the host on {part.nic} leads to {to}"
+
+
+def spoken_tunnel(part: Tunnel) -> str:
+    (here, port), (there, other_port) = part.listens, part.connects
+    how = "encrypted" if part.encrypts else "decrypted"
+    return f"tunnel {part.id} in {part.jail}: [{here}]:{port} to [{there}]:{other_port}, {how} by {part.key.path}"
 
 
 def outside(part: Outside) -> Iterator[str]:

@@ -146,7 +146,7 @@ def test_who_waits_for_somebody_that_is_left_alone_is_left_alone_too() -> None:
     planned = made(before, after, replace(GIVEN, untouched=frozenset({"x--b"})))
     assert spoken(planned) == ["update port/1 x--c"]
     assert [(failure.owner, failure.reason) for failure in planned.conflicts] == [
-        ("x--a", "change port/1 x--a: address ::1 → ::2: x--b has the address or interface still")
+        ("x--a", "change port/1 x--a: address ::1 → ::2: x--b has the address, interface or port still")
     ]
 
 

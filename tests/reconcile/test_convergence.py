@@ -20,7 +20,7 @@ from reconciler.model import Change, File, HostSpec, Owned, Plan, Report, Switch
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import STATE
-from reconciler.platforms.linux.paths import unit
+from reconciler.platforms.linux.paths import tunnel_unit, unit
 from reconciler.reconcile import Pass, reconcile
 
 TODAY = date(2024, 2, 29)
@@ -229,7 +229,7 @@ def test_what_is_not_in_the_inventory_is_never_touched(pair: tuple[HostSpec, Hos
         assert host.machine.routes[""]["2001:db8:9::/48"] == ("eth0", "fe80::9")
 
 
-@pytest.mark.parametrize("kind", ["jail", "root", "secret", "data"])
+@pytest.mark.parametrize("kind", ["jail", "root", "secret", "data", "tunnel"])
 def test_what_somebody_else_made_under_our_keys_stays_and_its_jail_waits(kind: str) -> None:
     host = FakeHost()
     manifest = PLATFORMS["linux"].lower(specs.RICH)
@@ -240,7 +240,8 @@ def test_what_somebody_else_made_under_our_keys_stays_and_its_jail_waits(kind: s
     assert [conflict.key for conflict in report.conflicts] == [theirs.key]
     assert host.machine.files[path].content == b"theirs"
     assert "acme--db" not in {owned.owner for owned in host.machine.inventory}
-    assert set(host.machine.processes) == {unit("acme--www"), unit("uirig--www")}
+    others = {unit("acme--www"), unit("uirig--www"), tunnel_unit("acme--mail"), tunnel_unit("acme--copy")}
+    assert set(host.machine.processes) == others
 
 
 def test_adopting_takes_what_is_there_and_converges() -> None:
@@ -310,6 +311,18 @@ def test_a_step_of_the_hosts_own_that_fails_stops_everything() -> None:
     assert not [change for change in report.done if change.owner]
 
 
+def test_without_spiped_the_jails_run_and_say_what_their_tunnels_want() -> None:
+    host = FakeHost()
+    host.machine.commands.remove("spiped")
+    report = apply(specs.RICH, host)
+    reason = "spiped is not installed on this host: apt-get install spiped"
+    assert [(f.owner, f.reason) for f in report.failures] == [("acme--www", reason), ("acme--db", reason)]
+    assert {change.key.partition(" ")[0] for change in report.pending} == {"tunnel/1"}
+    assert set(host.machine.processes) == {unit(jail.id) for jail in specs.RICH.jails}
+    host.machine.commands.add("spiped")
+    assert apply(specs.RICH, host).ready
+
+
 # ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -337,8 +350,16 @@ def traces(machine: Debian, owned: Owned) -> list[object]:
             return [key for key in machine.interfaces if list(key) == owned.undo.split("\x1f")[:2]]
         case "jail":
             return [name for name in machine.processes if name in words]
+        case "tunnel":
+            return [name for name in (*machine.processes, *machine.files) if name in words]
         case _:
             return [path for path in machine.files if path in words]
+
+
+def test_the_inventory_says_whose_a_thing_is_also_when_it_went_to_another_jail() -> None:
+    host = at(specs.RICH, specs.CHANGED)
+    wanted = {resource.key: resource.owner for resource in PLATFORMS["linux"].lower(specs.CHANGED).resources}
+    assert {o.key: o.owner for o in host.machine.inventory if not o.retained} == wanted
 
 
 @settings(STEADY, max_examples=20)

@@ -80,14 +80,15 @@ def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
 
 
 def make_tunnel(change: Change, resource: Resource) -> Iterator[Step]:
-    """Whatever differs, it is started anew: systemd hands over the key when it starts."""
+    """Whatever differs, it is started anew: spiped reads the key when it starts, and never again. So the key in a jail
+    that it leaves goes first, while there is something left to do, or an apply killed here would leave it behind."""
     unit, key = resource.undo.split("\x1f")
     yield Call("spiped_is_there")
-    yield from files_only(change, resource)
-    yield Call("machine", (unit, "restart"))
-    before = change.before.undo.rpartition("\x1f")[2] if change.before else key
+    before = change.before.undo.partition("\x1f")[2] if change.before else key
     if before != key:
         yield Delete(before)
+    yield from files_only(change, resource)
+    yield Call("machine", (unit, "restart"))
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {

@@ -119,7 +119,7 @@ def observed_tunnel(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str
     if theirs and unit.get("ActiveState") == "active":
         yield "runs", lines.pairs("runs").get(pid, "unknown")
         yield "network", "its jail's" if lines.inodes.get(f"/run/netns/{resource.owner}") == theirs else "cut off"
-    elif restarting(unit):
+    elif restarting(unit) or pid != "0":
         yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
         yield "network", "its jail's"
 

@@ -7,10 +7,12 @@ to from localhost, so that what it offers need not be published.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from ipaddress import ip_interface
+from itertools import product
 
+from reconciler.kinds.addresses import Interface
 from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, missing, secret, single
 from reconciler.model import Claim, Document, Part, Problem, Rule, Tunnel, problem
 
@@ -65,18 +67,16 @@ def over_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
     """Two interfaces of one segment see each other; which cable a switch of that name is on, the documents say not."""
     if "over" not in document.spec:
         return
-    name, found = document.spec["over"], []
     for end in ENDS:
         jail = tenant.jails[document.spec[end]["jail"]]
-        known = {interface["switch"]: interface["address"] for interface in jail.spec.get("interfaces", ())}
-        if name in known:
-            found.append(ip_interface(known[name]))
-        else:
-            message = f"jail {jail.name} has no interface on switch {name}"
-            on = f"it has one on {', '.join(sorted(known))}" if known else "give it one by `interfaces`"
+        if not on_segment(document, end, tenant):
+            message = f"jail {jail.name} has no interface on switch {document.spec['over']}"
+            known = sorted({interface["switch"] for interface in jail.spec.get("interfaces", ())})
+            on = f"it has one on {', '.join(known)}" if known else "give it one by `interfaces`"
             yield problem(document.path, ("spec", "over"), message, f"{on}; without `over` none is needed")
-    if len({address.network for address in found}) == len(ENDS):
-        message = f"{found[0]} and {found[1]} do not see each other"
+    ours, theirs = (on_segment(document, end, tenant) for end in ENDS)
+    if ours and theirs and not meeting(ours, theirs):
+        message = f"{ours[0]} and {theirs[0]} do not see each other"
         yield problem(document.path, ("spec", "over"), message, "give both an address in one network")
 
 
@@ -107,7 +107,7 @@ def claims(document: Document, entrance: Place, exit: Place) -> Iterator[Claim]:
 
 def parts(document: Document, tenant: Tenant, entrance: Place, exit: Place) -> Iterator[tuple[str, Part]]:
     spec, port = document.spec, document.spec["port"]
-    near, far = pipe_address(document, "from", tenant), pipe_address(document, "to", tenant)
+    near, far = pipe(document, tenant)
     end = partial(Tunnel, id=f"{tenant.customer.name}--{document.name}", customer=tenant.customer.name)
     end = partial(end, key=secret(tenant, spec["key"]))
     label = f"tunnel {tenant.customer.name}--{document.name}"
@@ -118,10 +118,21 @@ def parts(document: Document, tenant: Tenant, entrance: Place, exit: Place) -> I
     yield exit.host, Rule(exit.id, "in", (single(near),), "tcp", (port,), label)
 
 
-def pipe_address(document: Document, end: str, tenant: Tenant) -> str:
-    """Where this end of the pipe is: on the segment, or the jail's own."""
-    name = document.spec[end]["jail"]
+def pipe(document: Document, tenant: Tenant) -> tuple[str, str]:
+    """The addresses between which it is: on the segment, or the jails' own."""
     if "over" not in document.spec:
-        return tenant.places[name].address
-    on: dict[str, str] = {i["switch"]: i["address"] for i in tenant.jails[name].spec["interfaces"]}
-    return on[document.spec["over"]].partition("/")[0]
+        near, far = (tenant.places[document.spec[end]["jail"]].address for end in ENDS)
+        return near, far
+    ours, theirs = (on_segment(document, end, tenant) for end in ENDS)
+    one, other = meeting(ours, theirs)[0]
+    return str(one.ip), str(other.ip)
+
+
+def on_segment(document: Document, end: str, tenant: Tenant) -> list[Interface]:
+    interfaces = tenant.jails[document.spec[end]["jail"]].spec.get("interfaces", ())
+    return [ip_interface(i["address"]) for i in interfaces if i["switch"] == document.spec["over"]]
+
+
+def meeting(ours: Iterable[Interface], theirs: Iterable[Interface]) -> list[tuple[Interface, Interface]]:
+    """Pairs in one network."""
+    return [(one, other) for one, other in product(ours, theirs) if one.network == other.network]

@@ -260,7 +260,7 @@ SPIPED = "/usr/local/bin/spiped"
 
 
 def begin_tunnel(village: Village) -> None:
-    case = CASES / "invented-a-tunnel-begins" / "repository"
+    case = CASES / "a-tunnel-added" / "repository"
     shutil.copytree(case, village.documents, dirs_exist_ok=True)
     village.host.write(SPIPED, "#!/bin/sh\n", 0o755)
 

@@ -61,6 +61,16 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ListFile:
+    """`lists/NAME.txt`, or `customers/X/lists/NAME.txt`: prefixes, each once. `customer` is "" in staff's lists."""
+
+    path: str
+    customer: str
+    name: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """Which commit of which source is in force: mount point → commit.
 

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
+from reconciler.kinds import lists
 from reconciler.kinds.addresses import networks4
 from reconciler.kinds.documents import Expansion, Staff, interface, missing, stable
 from reconciler.model import (
@@ -173,7 +174,7 @@ def outside(document: Document, staff: Staff) -> Iterator[Part]:
     nic = document.spec.get("uplink", "")
     policy = staff.find("FirewallPolicy", document.spec.get("policy", ""))
     if policy is not None:
-        blocked, uncounted = (prefixes(policy, policy.spec.get(key, ())) for key in ("block", "bypass"))
+        blocked, uncounted = (prefixes(policy, policy.spec.get(key, ()), staff) for key in ("block", "bypass"))
         yield Outside(nic, blocked, uncounted, policy.spec.get("strict", False))
     for switch in document.spec["switches"]:
         if switch.get("nat"):
@@ -190,7 +191,8 @@ def rules(document: Document, staff: Staff) -> Iterator[Part]:
         if direction in policy.spec:
             yield Wall(direction)
         for index, rule in enumerate(policy.spec.get(direction, ())):
-            yield policy_rule(policy, direction, rule, rule.get(side), index)
+            peers = prefixes(policy, rule[side], staff) or lists.NOBODY if side in rule else ()
+            yield policy_rule(policy, direction, rule, peers, index)
 
 
 def own_ports(document: Document, staff: Staff) -> set[tuple[str, int]]:
@@ -200,17 +202,13 @@ def own_ports(document: Document, staff: Staff) -> set[tuple[str, int]]:
     return {(rule.get("protocol", "tcp"), port) for rule in opened for port in rule["ports"]}
 
 
-def policy_rule(policy: Document, direction: Direction, rule: Any, names: list[str] | None, index: int) -> Rule:
-    """A rule that names only empty tables lets nobody pass: no peers at all would mean everybody."""
-    peers = prefixes(policy, names or ())
+def policy_rule(policy: Document, direction: Direction, rule: Any, peers: tuple[str, ...], index: int) -> Rule:
     label = rule.get("description") or f"{policy.name} {direction} {index}"
-    nobody = () if names is None else ("::/128",)
-    return Rule("", direction, peers or nobody, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
+    return Rule("", direction, peers, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
 
 
-def prefixes(policy: Document, names: Iterable[str]) -> tuple[str, ...]:
-    tables = policy.spec.get("tables", {})
-    return tuple(prefix for name in names for prefix in tables.get(name, ()))
+def prefixes(policy: Document, names: Iterable[str], staff: Staff) -> tuple[str, ...]:
+    return lists.joined(lists.table(policy, name, staff) for name in names)
 
 
 def claims(document: Document, staff: Staff) -> Iterator[Claim]:

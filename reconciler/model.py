@@ -124,6 +124,14 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """The network card that its driver calls `device` is called `name`."""
+
+    name: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vlan:
     """A tagged network on one of the host's interfaces (802.1Q), as an interface of its own."""
 
@@ -304,7 +312,7 @@ class Redirect:
     port: int
 
 
-Part = Sysctl | Vlan | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
+Part = Sysctl | Rename | Vlan | Switch | Link | Jail | Rule | Wall | Outside | Translation | Redirect
 
 
 @dataclass(frozen=True, slots=True)

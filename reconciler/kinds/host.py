@@ -19,7 +19,9 @@ from reconciler.model import (
     Document,
     Outside,
     Part,
+    Pointer,
     Problem,
+    Rename,
     Rule,
     Switch,
     Sysctl,
@@ -51,6 +53,7 @@ def expand(document: Document, staff: Staff) -> Expansion:
 def parts(document: Document, location: Document, staff: Staff) -> Iterator[tuple[str, Part]]:
     found: tuple[Iterator[Part], ...] = (
         sysctls(document),
+        (Rename(name, device) for name, device in sorted(document.spec.get("nics", {}).items())),
         switches(document, location),
         outside(document, staff),
         rules(document, staff),
@@ -71,6 +74,7 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
         yield from uplink_problems(document, location, staff)
         yield from nat_problems(document, location)
     yield from outside_problems(document, staff)
+    yield from nic_problems(document)
     if "zfs" in spec and spec["platform"] != "freebsd":
         hint = "remove it: the data of jails on linux is plain directories, without a quota"
         yield problem(document.path, ("spec", "zfs"), "zfs is for FreeBSD hosts", hint)
@@ -123,6 +127,26 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
         elif not networks4(switch):
             hint = "add one to its addresses, such as 10.0.2.1/24"
             yield problem(document.path, pointer, f"{switch['name']} has no private IPv4 network", hint)
+
+
+def nic_problems(document: Document) -> Iterator[Problem]:
+    spec, names = document.spec, {device: name for name, device in document.spec.get("nics", {}).items()}
+    if names and spec["platform"] != "freebsd":
+        hint = "remove it, and write the names that `ip link` shows; systemd.link(5) gives others"
+        yield problem(document.path, ("spec", "nics"), "nics is for FreeBSD hosts", hint)
+    for pointer, used in uplinks(document):
+        if used in names:
+            message = f"{used} is called {names[used]} on this host"
+            yield problem(document.path, pointer, message, f"write {names[used]}, or remove it from nics")
+
+
+def uplinks(document: Document) -> Iterator[tuple[Pointer, str]]:
+    """Where it names network cards."""
+    if "uplink" in document.spec:
+        yield ("spec", "uplink"), document.spec["uplink"]
+    for index, switch in enumerate(document.spec["switches"]):
+        if "uplink" in switch:
+            yield ("spec", "switches", index, "uplink"), switch["uplink"]
 
 
 def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
@@ -230,3 +254,12 @@ def claims(document: Document, staff: Staff) -> Iterator[Claim]:
             if name:
                 where = ("spec", "switches", index, key)
                 yield Claim(f"interface on host {document.name}", name, document.path, where)
+    yield from nic_claims(document)
+
+
+def nic_claims(document: Document) -> Iterator[Claim]:
+    """Of both names; what it names as an uplink, which is a claim already, is meant to be one of them."""
+    used = {document.spec.get("uplink"), *map(joined, document.spec["switches"])}
+    for name, device in document.spec.get("nics", {}).items():
+        for each in {name, device} - used:
+            yield Claim(f"interface on host {document.name}", each, document.path, ("spec", "nics", name))

@@ -124,6 +124,7 @@ NAME = "^[a-z](-?[a-z0-9])*$"
 PATTERNS = {
     NAME: "small letters, digits and single hyphens, beginning with a letter",
     "^[a-z][a-z0-9_.-]*$": "small letters, digits, dots, hyphens and underscores, beginning with a letter",
+    "^[a-z][a-z0-9_.-]{0,14}$": "at most 15 small letters, digits, dots, hyphens and underscores, a letter first",
     "^[A-Z][A-Z0-9_]{0,62}$": "capital letters, digits and underscores, beginning with a letter",
     "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$": (
         "a full domain name in small letters, such as www.example.org, without a star or a final dot"

@@ -84,7 +84,7 @@ class Rig(Town):
         words = {"description": "Where it answers.", "default": " ".join(map(str, PORTS))}
         for name, host in self.hosts.items():
             ssh = {"address": host.address, "hostKey": host.host_key}
-            self.edit(f"hosts/{name}.yaml", platform="linux", ssh=ssh)
+            self.edit(f"hosts/{name}.yaml", platform="linux", ssh=ssh, nics=None)
         for path in (self.repo / "blueprints").iterdir():
             command, parameters = ["/usr/bin/python3", "/app/tool.py"], {"PORTS": words}
             fields = {"source": source, "command": command, "ports": PORTS, "parameters": parameters}

@@ -61,6 +61,16 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ListFile:
+    """`lists/NAME.txt`, or `customers/X/lists/NAME.txt`: prefixes, each once. `customer` is "" in staff's lists."""
+
+    path: str
+    customer: str
+    name: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """Which commit of which source is in force: mount point → commit.
 
@@ -111,6 +121,14 @@ class Switch:
     routed: bool
     uplink: str = ""
     addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The network card that its driver calls `device` is called `name`."""
+
+    name: str
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +328,7 @@ class Redirect:
     port: int
 
 
-Part = Sysctl | Vlan | Switch | Link | Jail | Tunnel | Rule | Wall | Outside | Translation | Redirect
+Part = Sysctl | Rename | Vlan | Switch | Link | Jail | Tunnel | Rule | Wall | Outside | Translation | Redirect
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from difflib import unified_diff
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 
 from reconciler.model import Change, Failure, File, Guard, HostSpec, Manifest, Observation, Owned, Plan, Resource, Rule
 
@@ -180,11 +181,17 @@ def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen:
             yield from file_diff(file, seen.contents[file.path])
 
 
+DIFF = 200
+"""Lines of a file's diff that are shown: a new list of attackers has thousands."""
+
+
 def file_diff(file: File, was: str) -> Iterator[str]:
     if isinstance(file.content, bytes):
         want = file.content.decode("utf-8", "replace")
         lines = unified_diff(was.splitlines(), want.splitlines(), file.path, file.path, n=2, lineterm="")
-        yield from (f"{line}\n" for line in lines)
+        yield from (f"{line}\n" for line in islice(lines, DIFF))
+        if rest := sum(1 for _ in lines):
+            yield f"… and {rest} lines more\n"
 
 
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,9 +12,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
-from reconciler.kinds.documents import Named, Place
+from reconciler.kinds.documents import Lists, Named, Place
+from reconciler.kinds.lists import own_problems
 from reconciler.kinds.platform import guard
-from reconciler.model import Claim, Document, Fleet, HostSpec, Part, Problem, SecretFile, Site, Ssh, problem
+from reconciler.load import list_at
+from reconciler.model import (
+    Claim,
+    Document,
+    Fleet,
+    HostSpec,
+    ListFile,
+    Part,
+    Problem,
+    SecretFile,
+    Site,
+    Ssh,
+    problem,
+)
 from reconciler.schemas import kind_of
 
 STORAGE = "/var/lib/reconciler"
@@ -29,7 +43,7 @@ class Folder:
     """
 
     customer: str
-    documents: tuple[Document | SecretFile, ...] = ()
+    documents: tuple[Document | SecretFile | ListFile, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -86,7 +100,7 @@ def resolve(
     """The Fleet of these folders. Customers with Problems are in it as far as they make sense: do not apply it then."""
     known = {folder.customer: folder for folder in folders}
     same = previous is not None and previous.households[""].folder is known[""]
-    staff = previous.staff if previous and same else Staff(by_kind(known[""]))
+    staff = previous.staff if previous and same else Staff(by_kind(known[""]), lists(known[""]))
     reusable = previous.households if previous and same else {}
     households = {
         customer: reusable[customer]
@@ -112,6 +126,12 @@ def by_kind(folder: Folder) -> dict[str, Named]:
     return kinds
 
 
+def lists(folder: Folder) -> Lists:
+    found = Lists({file.name: file for file in folder.documents if isinstance(file, ListFile)})
+    found.broken = frozenset(filter(None, (list_at(problem.path) for problem in folder.problems)))
+    return found
+
+
 def expand(folder: Folder, staff: Staff) -> Household:
     if not folder.customer:
         return Household(folder, tuple(expand_staff(folder, staff)))
@@ -122,7 +142,7 @@ def expand(folder: Folder, staff: Staff) -> Household:
         lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff)
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder))
     return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
@@ -139,6 +159,7 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
 
 
 def expand_tenant(kinds: Mapping[str, Named], staff: Staff, tenant: Tenant) -> Iterator[Expansion]:
+    yield Expansion(problems=tuple(own_problems(tenant)))
     for kind, expand_kind in TENANT.items():
         for document in kinds.get(kind, Named()).values():
             yield expand_kind(document, staff, tenant)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
-from reconciler.model import Document, Fleet, Problem, Revision, SecretFile, problem
+from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem
 from reconciler.repo import Entry, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
 from reconciler.schemas import customer_of
@@ -27,7 +27,7 @@ FAR = 100_000
 BULK = 1_000
 """Files that are many at once."""
 
-Loaded = Document | SecretFile | tuple[Problem, ...]
+Loaded = Document | SecretFile | ListFile | tuple[Problem, ...]
 Files = dict[str, Loaded]
 """By path, in the order of paths."""
 Placed = Mapping[str, str]
@@ -134,7 +134,7 @@ def differences(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> tuple[lis
 
 
 def folder(customer: str, files: Iterable[Loaded]) -> Folder:
-    documents = tuple(file for file in files if isinstance(file, Document | SecretFile))
+    documents = tuple(file for file in files if isinstance(file, Document | SecretFile | ListFile))
     return Folder(customer, documents, tuple(p for file in files if isinstance(file, tuple) for p in file))
 
 

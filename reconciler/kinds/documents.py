@@ -15,11 +15,11 @@ from dataclasses import field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv6Network, ip_interface
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.kinds.addresses import Interface
 from reconciler.load import nearest
-from reconciler.model import Claim, Document, JailSecret, Part, Pointer, Problem, SecretFile, Site, problem
+from reconciler.model import Claim, Document, JailSecret, ListFile, Part, Pointer, Problem, SecretFile, Site, problem
 from reconciler.values import dataclass
 
 
@@ -38,10 +38,21 @@ class Expansion:
     problems: tuple[Problem, ...] = ()
 
 
-class Named(dict[str, Document]):
-    """Documents of one kind by name. `broken`: names whose files are there, but have Problems of their own."""
+T = TypeVar("T")
+
+
+class Known(dict[str, T]):
+    """By name. `broken`: names whose files are there, but have Problems of their own."""
 
     broken: frozenset[str] = frozenset()
+
+
+class Named(Known[Document]):
+    """Documents of one kind."""
+
+
+class Lists(Known[ListFile]):
+    """Lists of addresses: staff's, or one customer's."""
 
 
 NONE = Named()
@@ -49,9 +60,10 @@ NONE = Named()
 
 @dataclass(frozen=True, slots=False)
 class Staff:
-    """Staff's documents by kind and name."""
+    """Staff's documents by kind and name, and their lists."""
 
     documents: Mapping[str, Named]
+    lists: Lists = field(default_factory=Lists)
 
     def named(self, kind: str) -> Named:
         return self.documents.get(kind, NONE)
@@ -97,12 +109,21 @@ class Tenant:
     jails: Named
     secrets: Mapping[str, SecretFile]
     staff: Staff = field(repr=False)
+    lists: Lists = field(default_factory=Lists)
+    """Its own; its jails may name staff's as well."""
 
     @cached_property
     def places(self) -> Mapping[str, Place]:
         """Jails that stand somewhere; one whose host does not exist is left out (and is a Problem of its own)."""
         placed = ((name, place(document, self)) for name, document in self.jails.items())
         return {name: p for name, p in placed if p}
+
+    @cached_property
+    def known_lists(self) -> Lists:
+        """Those that its jails may name."""
+        found = Lists({**self.staff.lists, **self.lists})
+        found.broken = self.staff.lists.broken | self.lists.broken
+        return found
 
     @cached_property
     def hosts(self) -> frozenset[str]:
@@ -240,7 +261,7 @@ def missing(
 
     What is there but broken is no second Problem: one misspelt key in a blueprint would be told once a jail.
     """
-    if isinstance(known, Named) and name in known.broken:
+    if isinstance(known, Known) and name in known.broken:
         return
     guess = nearest(name, known)
     hint = f"did you mean {guess}?" if guess else f"there is {', '.join(sorted(known)[:12])}" if known else ""

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
+from reconciler.kinds import lists
 from reconciler.kinds.addresses import networks4
 from reconciler.kinds.documents import Expansion, Staff, interface, missing, stable
 from reconciler.model import (
@@ -18,7 +19,9 @@ from reconciler.model import (
     Document,
     Outside,
     Part,
+    Pointer,
     Problem,
+    Rename,
     Rule,
     Switch,
     Sysctl,
@@ -50,6 +53,7 @@ def expand(document: Document, staff: Staff) -> Expansion:
 def parts(document: Document, location: Document, staff: Staff) -> Iterator[tuple[str, Part]]:
     found: tuple[Iterator[Part], ...] = (
         sysctls(document),
+        (Rename(name, device) for name, device in sorted(document.spec.get("nics", {}).items())),
         switches(document, location),
         outside(document, staff),
         rules(document, staff),
@@ -70,6 +74,7 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
         yield from uplink_problems(document, location, staff)
         yield from nat_problems(document, location)
     yield from outside_problems(document, staff)
+    yield from nic_problems(document)
     if "zfs" in spec and spec["platform"] != "freebsd":
         hint = "remove it: the data of jails on linux is plain directories, without a quota"
         yield problem(document.path, ("spec", "zfs"), "zfs is for FreeBSD hosts", hint)
@@ -124,6 +129,26 @@ def nat_problems(document: Document, location: Document) -> Iterator[Problem]:
             yield problem(document.path, pointer, f"{switch['name']} has no private IPv4 network", hint)
 
 
+def nic_problems(document: Document) -> Iterator[Problem]:
+    spec, names = document.spec, {device: name for name, device in document.spec.get("nics", {}).items()}
+    if names and spec["platform"] != "freebsd":
+        hint = "remove it, and write the names that `ip link` shows; systemd.link(5) gives others"
+        yield problem(document.path, ("spec", "nics"), "nics is for FreeBSD hosts", hint)
+    for pointer, used in uplinks(document):
+        if used in names:
+            message = f"{used} is called {names[used]} on this host"
+            yield problem(document.path, pointer, message, f"write {names[used]}, or remove it from nics")
+
+
+def uplinks(document: Document) -> Iterator[tuple[Pointer, str]]:
+    """Where it names network cards."""
+    if "uplink" in document.spec:
+        yield ("spec", "uplink"), document.spec["uplink"]
+    for index, switch in enumerate(document.spec["switches"]):
+        if "uplink" in switch:
+            yield ("spec", "switches", index, "uplink"), switch["uplink"]
+
+
 def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
     asked = outside_words(document, staff)
     if asked and "uplink" not in document.spec:
@@ -173,7 +198,7 @@ def outside(document: Document, staff: Staff) -> Iterator[Part]:
     nic = document.spec.get("uplink", "")
     policy = staff.find("FirewallPolicy", document.spec.get("policy", ""))
     if policy is not None:
-        blocked, uncounted = (prefixes(policy, policy.spec.get(key, ())) for key in ("block", "bypass"))
+        blocked, uncounted = (prefixes(policy, policy.spec.get(key, ()), staff) for key in ("block", "bypass"))
         yield Outside(nic, blocked, uncounted, policy.spec.get("strict", False))
     for switch in document.spec["switches"]:
         if switch.get("nat"):
@@ -190,7 +215,8 @@ def rules(document: Document, staff: Staff) -> Iterator[Part]:
         if direction in policy.spec:
             yield Wall(direction)
         for index, rule in enumerate(policy.spec.get(direction, ())):
-            yield policy_rule(policy, direction, rule, rule.get(side), index)
+            peers = prefixes(policy, rule[side], staff) or lists.NOBODY if side in rule else ()
+            yield policy_rule(policy, direction, rule, peers, index)
 
 
 def own_ports(document: Document, staff: Staff) -> set[tuple[str, int]]:
@@ -200,17 +226,13 @@ def own_ports(document: Document, staff: Staff) -> set[tuple[str, int]]:
     return {(rule.get("protocol", "tcp"), port) for rule in opened for port in rule["ports"]}
 
 
-def policy_rule(policy: Document, direction: Direction, rule: Any, names: list[str] | None, index: int) -> Rule:
-    """A rule that names only empty tables lets nobody pass: no peers at all would mean everybody."""
-    peers = prefixes(policy, names or ())
+def policy_rule(policy: Document, direction: Direction, rule: Any, peers: tuple[str, ...], index: int) -> Rule:
     label = rule.get("description") or f"{policy.name} {direction} {index}"
-    nobody = () if names is None else ("::/128",)
-    return Rule("", direction, peers or nobody, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
+    return Rule("", direction, peers, rule.get("protocol", "tcp"), tuple(rule["ports"]), label)
 
 
-def prefixes(policy: Document, names: Iterable[str]) -> tuple[str, ...]:
-    tables = policy.spec.get("tables", {})
-    return tuple(prefix for name in names for prefix in tables.get(name, ()))
+def prefixes(policy: Document, names: Iterable[str], staff: Staff) -> tuple[str, ...]:
+    return lists.joined(lists.table(policy, name, staff) for name in names)
 
 
 def claims(document: Document, staff: Staff) -> Iterator[Claim]:
@@ -232,3 +254,12 @@ def claims(document: Document, staff: Staff) -> Iterator[Claim]:
             if name:
                 where = ("spec", "switches", index, key)
                 yield Claim(f"interface on host {document.name}", name, document.path, where)
+    yield from nic_claims(document)
+
+
+def nic_claims(document: Document) -> Iterator[Claim]:
+    """Of both names; what it names as an uplink, which is a claim already, is meant to be one of them."""
+    used = {document.spec.get("uplink"), *map(joined, document.spec["switches"])}
+    for name, device in document.spec.get("nics", {}).items():
+        for each in {name, device} - used:
+            yield Claim(f"interface on host {document.name}", each, document.path, ("spec", "nics", name))

@@ -1,40 +1,61 @@
 """FirewallPolicy: what a host lets in and out. Puts nothing on a host by itself; the hosts that name it do.
 
-Checked here: rules that name a table that is not there, and a list that would block everybody.
+Checked here: rules that name a table that is not there, a name that is a table and a list, and who would be blocked:
+not everybody. A list in the repository, `lists/NAME.txt`, is a table of every policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
+from reconciler.kinds import lists
 from reconciler.kinds.documents import Expansion, Staff, missing
 from reconciler.kinds.host import SIDES
 from reconciler.model import Document, Pointer, Problem, problem
 
 
 def expand(document: Document, staff: Staff) -> Expansion:
-    return Expansion(problems=(*table_problems(document), *block_problems(document)))
+    found = (name_problems(document, staff), table_problems(document, staff), block_problems(document, staff))
+    return Expansion(problems=tuple(chain.from_iterable(found)))
 
 
-def block_problems(document: Document) -> Iterator[Problem]:
+def name_problems(document: Document, staff: Staff) -> Iterator[Problem]:
+    for name in document.spec.get("tables", {}):
+        if name in staff.lists:
+            message = f"{name} is a list already, {staff.lists[name].path}"
+            yield problem(document.path, ("spec", "tables", name), message, "remove one of the two, or rename it")
+
+
+def block_problems(document: Document, staff: Staff) -> Iterator[Problem]:
     """What is blocked is so before all else, the reconciler's own SSH too: nobody could take that back from here."""
     for position, name in enumerate(document.spec.get("block", ())):
-        everybody = [prefix for prefix in document.spec.get("tables", {}).get(name, ()) if prefix.endswith("/0")]
+        everybody = [prefix for prefix in lists.table(document, name, staff) if prefix.endswith("/0")]
         if everybody:
+            hint = f"remove it from {staff.lists[name].path if name in staff.lists else 'the table'}"
             message = f"{name} has {everybody[0]} in it: nobody would come in, and the reconciler neither"
-            yield problem(document.path, ("spec", "block", position), message, "remove it from the table")
+            yield problem(document.path, ("spec", "block", position), message, hint)
 
 
-def table_problems(document: Document) -> Iterator[Problem]:
+def table_problems(document: Document, staff: Staff) -> Iterator[Problem]:
+    known = lists.tables(document, staff)
+    for pointer, names in named(document):
+        yield from missing_tables(document, pointer, names, known)
+        yield from lists.size_problems(document, pointer, names, staff)
+
+
+def named(document: Document) -> Iterator[tuple[Pointer, Sequence[str]]]:
+    """Where it names tables, and which."""
     for direction, side in SIDES:
         for index, rule in enumerate(document.spec.get(direction, ())):
-            yield from missing_tables(document, ("spec", direction, index, side), rule.get(side, ()))
+            yield ("spec", direction, index, side), rule.get(side, ())
     for key in ("block", "bypass"):
-        yield from missing_tables(document, ("spec", key), document.spec.get(key, ()))
+        yield ("spec", key), document.spec.get(key, ())
 
 
-def missing_tables(document: Document, pointer: Pointer, names: Iterable[str]) -> Iterator[Problem]:
-    tables = document.spec.get("tables", {})
+def missing_tables(
+    document: Document, pointer: Pointer, names: Iterable[str], known: Mapping[str, object]
+) -> Iterator[Problem]:
     for position, name in enumerate(names):
-        if name not in tables:
-            yield from missing(document, (*pointer, position), "table", name, tables)
+        if name not in known:
+            yield from missing(document, (*pointer, position), "table", name, known)

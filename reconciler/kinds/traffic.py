@@ -6,14 +6,16 @@ Redirects of ports of the host, claims to those, and Problems.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.kinds.documents import Place, Staff, Tenant, missing, repeated
+from reconciler.kinds import lists
+from reconciler.kinds.documents import Place, Staff, Tenant, repeated
 from reconciler.model import Claim, Document, Part, Pointer, Problem, Rate, Redirect, Rule, problem
 
 BLOCK = 180
 """The schema's default for a rate's `block`, in seconds."""
+NO_JAILS: Mapping[str, tuple[str, ...]] = {}
 
 
 def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
@@ -25,8 +27,8 @@ def publish_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
             where: Pointer = ("spec", "publish", index, "from", position)
             if peer == "any" and peer not in tenant.jails:
                 yield problem(document.path, where, "there is no jail any", "leave `from` out to let everybody in")
-            elif "/" not in peer and peer not in tenant.jails:
-                yield from missing(document, where, "jail", peer, tenant.jails)
+            elif "/" not in peer:
+                yield from lists.from_problems(document, where, peer, tenant)
 
 
 def visitor_problems(document: Document, staff: Staff, place: Place) -> Iterator[Problem]:
@@ -67,7 +69,7 @@ def rules(document: Document, place: Place, staff: Staff, tenant: Tenant) -> Ite
     for entry in document.spec.get("reach", ()):
         anywhere = "any" in entry["to"]
         label = f"{place.id} reaches {'anywhere' if anywhere else ', '.join(entry['to'])}"
-        peers = () if anywhere else tuple(entry["to"])
+        peers = () if anywhere else whom(entry["to"], tenant)
         yield Rule(place.id, "out", peers, entry.get("protocol", "tcp"), tuple(entry["ports"]), label[:100])
 
 
@@ -94,11 +96,14 @@ def resolver_rules(place: Place, location: Document) -> Iterator[Rule]:
 
 def peers_of(entry: Mapping[str, Any], place: Place, tenant: Tenant) -> tuple[str, ...]:
     """() is everybody. Named jails become their addresses."""
-    peers: list[str] = []
-    for peer in entry.get("from", ()):
-        known = tenant.places[peer].seen_from(place.host) if peer in tenant.places else ()
-        peers.extend([peer] if "/" in peer else known)
-    return tuple(peers)
+    jails = {name: tenant.places[name].seen_from(place.host) for name in entry.get("from", ()) if name in tenant.places}
+    return whom(entry["from"], tenant, jails) if "from" in entry else ()
+
+
+def whom(names: Iterable[str], tenant: Tenant, jails: Mapping[str, tuple[str, ...]] = NO_JAILS) -> tuple[str, ...]:
+    """Prefixes, and what names of jails and lists stand for."""
+    found = ((name,) if "/" in name else jails.get(name) or lists.prefixes(name, tenant) for name in names)
+    return lists.joined(found) or lists.NOBODY
 
 
 def peers_rules(document: Document, place: Place, tenant: Tenant) -> Iterator[tuple[str, Rule]]:

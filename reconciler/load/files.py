@@ -1,4 +1,4 @@
-"""What a path means: which files are looked at, where documents and secrets live, what is said of all others.
+"""What a path means: which files are looked at, where documents, secrets and lists live, what is said of all others.
 
 In: paths, and the bytes of files that are no documents. Out: a SecretFile (only its wrapping is looked at, and no
 message repeats what is in it) or a Problem that says where such a file belongs. Must not know: YAML.
@@ -7,7 +7,7 @@ message repeats what is in it) or a Problem that says where such a file belongs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 
@@ -22,6 +22,8 @@ IGNORED = re.compile(
 """Dot files and folders anywhere (.gitkeep is how git keeps an empty jails/), Markdown, files/ and archives/."""
 SECRET = re.compile(r"customers/[^/]+/secrets/(?P<name>[^/]+)\.age")
 SECRET_PLACE = "customers/*/secrets/*.age"
+_LIST = re.compile(r"(?:customers/[^/]+/)?lists/(?P<name>[^/]+)\.txt")
+LIST_PLACES = {"lists of addresses": "lists/*.txt", "a customer's own lists": "customers/*/lists/*.txt"}
 
 
 def ignored(path: str) -> bool:
@@ -34,10 +36,24 @@ def ignored(path: str) -> bool:
     return not path.endswith((".yaml", ".yml", ".age")) and foreign(path.partition("/")[0])
 
 
+def homes() -> dict[str, str]:
+    """What lives in a repository → the glob of its paths."""
+    return {f"{kind} documents": glob for kind, glob in places().items()} | {
+        "encrypted secrets": SECRET_PLACE,
+        **LIST_PLACES,
+    }
+
+
+def list_at(path: str) -> str:
+    """The name of the list that lives at this path, "" where none does."""
+    match = _LIST.fullmatch(path)
+    return match["name"] if match else ""
+
+
 @lru_cache(maxsize=1024)
 def foreign(top: str) -> bool:
     """Whether the first part of a path is nothing like a folder where documents live."""
-    return not get_close_matches(top, {glob.partition("/")[0] for glob in places().values()}, cutoff=0.7)
+    return not get_close_matches(top, {glob.partition("/")[0] for glob in homes().values()}, cutoff=0.7)
 
 
 def unreadable(path: str, reason: str) -> Problem:
@@ -47,17 +63,24 @@ def unreadable(path: str, reason: str) -> Problem:
 
 def stray(path: str, data: bytes) -> Problem:
     """A file where nothing is read: a typo in a folder's name must not silently drop a jail."""
-    homes = {f"{kind} documents": glob for kind, glob in places().items()} | {"encrypted secrets": SECRET_PLACE}
+    known = homes()
     said = re.search(rb"^kind:[ \t]*[\"']?([A-Za-z]{1,40})", data[:4096], re.MULTILINE)
     what = f"{said[1].decode()} documents" if said else ""
-    filled = {name: fill(glob, path) for name, glob in homes.items()}
-    right = filled[what] if what in filled else nearest(path, filled.values())
+    filled = {name: fill(glob, path) for name, glob in known.items()}
+    right = filled[what] if what in filled else nearest(path, _beside(path, filled.values()) or filled.values())
     if not right:
-        every = "; ".join(f"{name} at {model(glob)}" for name, glob in homes.items())
+        every = "; ".join(f"{name} at {model(glob)}" for name, glob in known.items())
         return Problem(path, 1, 1, "no document lives at this path", f"{every}; other files go below files/")
     name = next(name for name in filled if filled[name] == right)
-    hint = f"did you mean {printable(right)}? {name} live at {model(homes[name])}"
+    hint = f"did you mean {printable(right)}? {name} live at {model(known[name])}"
     return Problem(path, 1, 1, "no document lives at this path", hint)
+
+
+def _beside(path: str, places: Collection[str]) -> list[str]:
+    """Where the folder says what was meant, its ending is wrong; else the ending may say it."""
+    folder, ending = path.rpartition("/")[0], path.rpartition(".")[2]
+    same = [place for place in places if folder and place.rpartition("/")[0] == folder and "customer.yaml" not in place]
+    return same or [place for place in places if place.rpartition(".")[2] == ending == "txt"]
 
 
 def fill(glob: str, path: str) -> str:
@@ -82,10 +105,11 @@ SECRET_NAME = ("Jail", "properties", "spec", "properties", "secrets", "items")
 @lru_cache(maxsize=4096)
 def folder_name(customer: str) -> tuple[Finding, ...]:
     """The customer's folder is a name too, and reaches hosts even while its customer.yaml is missing."""
-    return tuple(_misnamed("a customer's folder", customer, CUSTOMER_NAME)) if customer else ()
+    return tuple(misnamed("a customer's folder", customer, CUSTOMER_NAME)) if customer else ()
 
 
-def _misnamed(what: str, name: str, schema: tuple[str, ...]) -> Iterator[Finding]:
+def misnamed(what: str, name: str, schema: tuple[str, ...]) -> Iterator[Finding]:
+    """`schema`: the steps to the part of it that says how such a name looks."""
     if not judge(*schema).is_valid(name):
         yield Finding((), f"{what} cannot be called {shown(name)}", pattern_hint(part(*schema)))
 
@@ -105,7 +129,7 @@ def secret(path: str, name: str, data: bytes) -> SecretFile | tuple[Problem, ...
     if refusal := _unsealed(data):
         return (Problem(path, 1, 1, *refusal),)
     customer = customer_of(path)
-    if findings := [*folder_name(customer), *_misnamed("a secret", name, SECRET_NAME)]:
+    if findings := [*folder_name(customer), *misnamed("a secret", name, SECRET_NAME)]:
         return tuple(Problem(path, 1, 1, finding.message, finding.hint) for finding in findings)
     return SecretFile(path, customer, name, data.decode("ascii"))
 

@@ -27,7 +27,8 @@ def _steady(address: IPv6Address | IPv4Address) -> str:
     return str(address)
 
 
-def _network(network: IPv6Network | IPv4Network) -> str:
+def written(network: IPv6Network | IPv4Network) -> str:
+    """Its canonical text."""
     _steady(network.network_address)
     return str(network)
 
@@ -66,17 +67,17 @@ FORMATS = {
     "ipv6": Format(lambda text: _steady(IPv6Address(text)), "an IPv6 address such as 2001:db8::1"),
     "ipv4": Format(lambda text: _steady(IPv4Address(text)), "an IPv4 address such as 192.0.2.1"),
     "ipv6-prefix": Format(
-        lambda text: _network(IPv6Network(text, strict=False)),
+        lambda text: written(IPv6Network(text, strict=False)),
         "an IPv6 prefix such as 2001:db8::/48",
         "small letters, as short as possible, zeros after the prefix",
     ),
     "ipv4-prefix": Format(
-        lambda text: _network(IPv4Network(text, strict=False)),
+        lambda text: written(IPv4Network(text, strict=False)),
         "an IPv4 prefix such as 192.0.2.0/28",
         "zeros after the prefix",
     ),
     "prefix": Format(
-        lambda text: _network(ip_network(text, strict=False)),
+        lambda text: written(ip_network(text, strict=False)),
         "a prefix such as 2001:db8::/32",
         "small letters, as short as possible, zeros after the prefix",
     ),
@@ -123,6 +124,7 @@ NAME = "^[a-z](-?[a-z0-9])*$"
 PATTERNS = {
     NAME: "small letters, digits and single hyphens, beginning with a letter",
     "^[a-z][a-z0-9_.-]*$": "small letters, digits, dots, hyphens and underscores, beginning with a letter",
+    "^[a-z][a-z0-9_.-]{0,14}$": "at most 15 small letters, digits, dots, hyphens and underscores, a letter first",
     "^[A-Z][A-Z0-9_]{0,62}$": "capital letters, digits and underscores, beginning with a letter",
     "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$": (
         "a full domain name in small letters, such as www.example.org, without a star or a final dot"

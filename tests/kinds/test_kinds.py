@@ -21,6 +21,7 @@ from reconciler.model import (
     Part,
     Problem,
     Redirect,
+    Rename,
     Rule,
     Source,
     Switch,
@@ -100,6 +101,8 @@ def spoken(part: Part) -> Iterator[str]:
             ports = " ".join(map(str, part.ports)) or "all ports"
             yield f"{part.subject or 'the host'} {part.direction} {part.protocol} {ports} {peers} ({part.label})"
             yield from often(part)
+        case Rename():
+            yield f"network card {part.device} is called {part.name}"
         case Vlan():
             yield f"VLAN {part.tag} of {part.parent} is {part.name}"
         case Switch():

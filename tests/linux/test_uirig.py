@@ -89,7 +89,7 @@ class Rig(Town):
         source = {"archive": "file:///srv/archives/tool.tar", "digest": digest}
         for name, host in self.hosts.items():
             ssh = {"address": host.address, "hostKey": host.host_key}
-            self.edit(f"hosts/{name}.yaml", platform="linux", ssh=ssh)
+            self.edit(f"hosts/{name}.yaml", platform="linux", ssh=ssh, nics=None)
         for path in (self.repo / "blueprints").iterdir():
             answers = [port for port in PORTS if port not in PIPES.get(path.stem, ())]
             words = {"description": "Where it answers.", "default": " ".join(map(str, answers))}

@@ -216,6 +216,21 @@ def test_a_port_that_is_no_longer_published_is_closed_by_the_next_pass(town: Tow
     assert town.reaches(ELSEWHERE, doors(town, BWEB)) == {Target(town.address_of(BWEB), 81)}
 
 
+def test_a_list_of_thousands_lets_in_whom_it_has_and_is_mended_when_somebody_changes_it(town: Town) -> None:
+    entries = [OFFICE, *(f"2001:db8:f000:{number:x}::/64" for number in range(1, 4_000, 2))]
+    town.write("lists/partners.txt", "".join(f"{entry}\n" for entry in entries))
+    town.red("bweb", publish=[{"port": 80, "from": ["partners"]}])
+    town.converge("b")
+    door = Target(town.address_of(BWEB), 80)
+    assert town.reaches(OFFICE, [door]) == {door}
+    assert town.reaches(ELSEWHERE, [door]) == set()
+    named = "$(nft -t list table inet reconciler | sed -n 's/^.set \\(list_[0-9a-f]*\\) {$/\\1/p')"
+    town["b"].run(f"nft add element inet reconciler {named} '{{ {ELSEWHERE} }}'")
+    assert "firewall rules: kernel changed by hand" in town.words("b")
+    town.converge("b")
+    assert town.reaches(ELSEWHERE, [door]) == set()
+
+
 def test_the_hosts_policy_lets_in_whom_it_names_and_ssh_always(town: Town) -> None:
     b = town["b"].address
     answer = "import socket,sys\ns=socket.socket(10,{kind});s.bind(('::',{port}))\n"

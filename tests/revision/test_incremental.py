@@ -22,6 +22,7 @@ FILES = {
     for path in sorted(SAMPLE.rglob("*"))
     if path.is_file() and "files" not in path.relative_to(SAMPLE).parts
 }
+FILES |= {"lists/attackers.txt": b"203.0.113.0/24\n", "customers/acme/lists/payments.txt": b"198.51.100.80/28\n"}
 
 
 class Memory:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model import Fleet
+from reconciler.model import Fleet, Rule
 from reconciler.repo import Repository, Tree
 from reconciler.revision import Compiler, Settled, settle
 
@@ -189,6 +189,43 @@ def test_where_staff_and_a_customer_are_broken_the_mixture_is_older_than_both(co
     settled = company.settle()
     assert settled.revision.mounts == {"": held, "customers/acme": first}
     assert jails(settled.fleet) == {"acme--www", "uirig--www", "uirig--blog"}
+
+
+PAYMENTS = "customers/acme/lists/payments.txt"
+REACHING = jail("www", "reach: [{to: [payments], ports: [443]}]")
+
+
+def reached(fleet: Fleet | None) -> tuple[str, ...]:
+    assert fleet is not None
+    return next(p.peers for p in fleet.hosts["a"].parts if isinstance(p, Rule) and p.label.endswith("payments"))
+
+
+def test_a_changed_list_changes_what_names_it(company: Company) -> None:
+    compiler = Compiler()
+    company.commit({PAYMENTS: "198.51.100.80/28\n", WWW: REACHING})
+    assert reached(company.settle(compiler).fleet) == ("198.51.100.80/28",)
+    company.commit({PAYMENTS: "198.51.100.96/28\n"})
+    assert reached(company.settle(compiler).fleet) == ("198.51.100.96/28",)
+    (company.work / PAYMENTS).unlink()
+    company.commit({"lists/payments.txt": "198.51.100.112/28\n"})
+    assert reached(company.settle(compiler).fleet) == ("198.51.100.112/28",)
+
+
+def test_a_wrong_line_in_a_customers_list_holds_that_customer(company: Company) -> None:
+    good = company.commit({PAYMENTS: "198.51.100.80/28\n", WWW: REACHING})
+    head = company.commit({PAYMENTS: "payments.example\n", "customers/uirig/jails/blog.yaml": jail("blog")})
+    settled = company.settle()
+    assert settled.revision.mounts == {"": head, "customers/acme": good}
+    assert reached(settled.fleet) == ("198.51.100.80/28",)
+    assert paths(settled) == {PAYMENTS}
+
+
+def test_a_wrong_line_in_a_list_of_staffs_holds_everything(company: Company) -> None:
+    good = company.commit({"lists/attackers.txt": "203.0.113.0/24\n"})
+    company.commit({"lists/attackers.txt": "203.0.113.1/24\n", SHOP: jail("shop")})
+    settled = company.settle()
+    assert settled.revision.mounts == {"": good}
+    assert jails(settled.fleet) == {"acme--www", "uirig--www"}
 
 
 def test_without_any_good_commit_there_is_no_fleet(tmp_path: Path) -> None:

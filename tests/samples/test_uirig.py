@@ -52,6 +52,13 @@ def members() -> dict[str, set[str]]:
     return found
 
 
+def test_network_cards_have_the_same_names() -> None:
+    """The article's rc.conf gives them; here our own hook does."""
+    renamed = {key[9:-5]: name for key, name in settings("rc.conf").items() if key.endswith("_name")}
+    found = {r.state["card"]: r.name for r in manifest("a").resources if r.type == "nic/1"}
+    assert {card: renamed[card] for card in found} == found and len(found) == 2
+
+
 def test_the_same_interfaces_are_members_of_the_same_bridges() -> None:
     rc = settings("rc.conf")
     assert members() == {

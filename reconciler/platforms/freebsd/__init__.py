@@ -11,7 +11,20 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from reconciler.model import File, HostSpec, Jail, Link, LinkEnd, Manifest, Resource, Switch, Sysctl, Tunnel, Vlan
+from reconciler.model import (
+    File,
+    HostSpec,
+    Jail,
+    Link,
+    LinkEnd,
+    Manifest,
+    Rename,
+    Resource,
+    Switch,
+    Sysctl,
+    Tunnel,
+    Vlan,
+)
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
 from reconciler.platforms.freebsd import datasets, firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
@@ -52,6 +65,7 @@ def listed(spec: HostSpec) -> Iterator[Resource]:
         yield Resource(f"module/1 {name}", "", {"loaded": "yes"}, words=f"kernel module {name}")
     yield from sysctls(spec)
     yield devices()
+    yield from (network.nic(part) for part in spec.parts if isinstance(part, Rename))
     yield from (network.vlan(part) for part in spec.parts if isinstance(part, Vlan))
     yield from (network.switch(part) for part in spec.parts if isinstance(part, Switch))
     yield rules(spec)

@@ -116,6 +116,7 @@ def make_tunnel(change: Change, resource: Resource) -> Iterator[Step]:
 
 
 MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
+    "nic/1": make_network,
     "vlan/1": make_network,
     "switch/1": make_network,
     "port/1": make_network,
@@ -160,6 +161,11 @@ def remove_devices(before: Owned) -> Iterator[Step]:
     yield Call("no_devices", (name_of(before),))
 
 
+def remove_nic(before: Owned) -> Iterator[Step]:
+    """The card keeps the name until the next boot: the administrator may use it by now."""
+    yield Delete(f"{NETWORK}/04-{name_of(before)}")
+
+
 def remove_vlan(before: Owned) -> Iterator[Step]:
     yield host("no_switch", name_of(before))
     yield Delete(f"{NETWORK}/08-{name_of(before)}")
@@ -199,6 +205,7 @@ def remove_cable(before: Owned) -> Iterator[Step]:
 
 
 CUT: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
+    "nic/1": lambda before: iter(()),
     "vlan/1": lambda before: iter(()),
     "switch/1": lambda before: iter(()),
     "port/1": unplug,
@@ -251,6 +258,7 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "dataset/1": remove_dataset,
     "module/1": remove_module,
     "devices/1": remove_devices,
+    "nic/1": remove_nic,
     "vlan/1": remove_vlan,
     "switch/1": remove_switch,
     "port/1": remove_port,

@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Literal
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import LINK_LOCAL, collapsed, common, link_local, link_locals, unscoped
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, common, inside, link_local, link_locals, unscoped
 from reconciler.platforms.files import digest
 from reconciler.values import dataclass
 
@@ -69,6 +69,8 @@ NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255
 """The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
 INLINE = 4
 """Peers of one rule that stay in it: the kernel has a rule for each, and each can be taken back by itself."""
+SHORT = 32
+"""Addresses of a table that are one line."""
 OWN = ("(self)", "any")
 ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
 
@@ -247,10 +249,6 @@ def from_host(gate: str, jails: Sequence[Jail], policy: Policy) -> Iterator[str]
                 ends = ("(self)", policy.groups(theirs))
                 found |= {f"{line} (if-bound)": None for line in matched(rule, start, *ends)}
     yield from sorted(found)
-
-
-def inside(address: str, prefixes: Iterable[str]) -> bool:
-    return any(ip_address(address) in ip_network(prefix) for prefix in prefixes)
 
 
 # ── bridged switches ─────────────────────────────────────────────────────────────────────────────────────────
@@ -443,17 +441,26 @@ class Groups:
 
     def __init__(self) -> None:
         self._tables: dict[str, list[str]] = {}
+        self._named: dict[tuple[str, ...], str] = {}
+        """A list may be long, and many rules may name it."""
 
     def __call__(self, listed: Iterable[str]) -> str:
-        entries = list(dict.fromkeys(listed))
+        entries = tuple(dict.fromkeys(listed))
         if len(entries) == 1:
             return entries[0]
-        name = f"t_{digest(' '.join(sorted(entries)).encode())[:16]}"
-        self._tables[name] = sorted(entries)
-        return f"<{name}>"
+        if entries not in self._named:
+            ordered = sorted(entries)
+            self._named[entries] = f"t_{digest(' '.join(ordered).encode())[:16]}"
+            self._tables[self._named[entries]] = ordered
+        return f"<{self._named[entries]}>"
 
     def definitions(self) -> list[str]:
-        return [f"table <{name}> const {among(entries)}" for name, entries in sorted(self._tables.items())]
+        return [f"table <{name}> const {below(entries)}" for name, entries in sorted(self._tables.items())]
+
+
+def below(entries: Sequence[str]) -> str:
+    """Many are a line each: a diff then shows which of them came and went."""
+    return among(entries) if len(entries) <= SHORT else "{ \\\n" + ", \\\n".join(entries) + " }"
 
 
 def among(entries: Sequence[str]) -> str:

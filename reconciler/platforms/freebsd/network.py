@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch, Vlan
+from reconciler.model import File, Jail, Link, LinkEnd, Nic, Rename, Resource, Switch, Vlan
 from reconciler.platforms.files import NETWORK, digest, file_state
 from reconciler.platforms.freebsd.paths import hardware, inside, jail_name
 from reconciler.platforms.steps import quote
@@ -32,6 +32,13 @@ def line(function: str, *words: str) -> str:
 
 
 # ── what must be there ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def nic(part: Rename) -> Resource:
+    """Stands before all that uses the name. A card that has it from rc.conf is fine as it is."""
+    file = File(f"{NETWORK}/04-{part.name}", line("nic", part.name, part.device).encode())
+    state = {**file_state(file), "card": part.device}
+    return Resource(f"nic/1 {part.name}", "", state, (file,), f"name {part.name} of network card {part.device}")
 
 
 def vlan(part: Vlan) -> Resource:
@@ -259,6 +266,12 @@ def observed_switch(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]
     yield "others joined", words(strangers - {uplink}) or "none"
 
 
+def observed_nic(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
+    device = resource.state["card"]
+    if resource.name in seen.links:
+        yield "card", f"another, beside {device}" if device in seen.links else device
+
+
 def observed_vlan(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
     link = seen.links.get(resource.name)
     if link is None:
@@ -276,9 +289,12 @@ def joined(uplink: str, bridge: Interface, seen: Seen) -> str:
 
 def refusals(resources: Iterable[Resource], seen: Seen) -> Iterator[str]:
     """From FreeBSD 15 a bridge's member may hold no address, and before it loses its IPv6 ones (bridge(4))."""
-    for resource in resources:
+    listed = list(resources)
+    devices = {r.name: r.state["card"] for r in listed if r.type == "nic/1"}
+    for resource in listed:
         uplink = resource.state.get("uplink", "") if resource.type == "switch/1" else ""
-        carries = shown(seen.links[uplink]) if uplink in seen.links else ()
+        link = seen.links.get(uplink) or seen.links.get(devices.get(uplink, ""))
+        carries = shown(link) if link else ()
         if carries:
             yield (
                 f"{uplink} carries {', '.join(carries)}: joining it to {resource.name} would cut the host off. "
@@ -331,6 +347,7 @@ def observed_cable(resource: Resource, seen: Seen) -> Iterator[tuple[str, str]]:
 
 
 OBSERVERS: Mapping[str, Callable[[Resource, Seen], Iterator[tuple[str, str]]]] = {
+    "nic/1": observed_nic,
     "vlan/1": observed_vlan,
     "switch/1": observed_switch,
     "port/1": observed_port,

@@ -72,6 +72,22 @@ route_to() {
     [ "$family" = -inet ] || ndp -s "$1" "$3"
 }
 
+# nic NAME DEVICE: a card keeps its addresses and routes when it is renamed, and stays in its bridge and below its VLANs
+# (if.c, SIOCSIFNAME, changes the name alone; if_bridge.c and if_vlan.c look away while IFF_RENAMING is set). pf finds
+# its rules by the name: those for the new one, which are loaded after this, hold from then on (pf_if.c, pfi_attach_ifnet_event).
+# At boot rc.d/netif has configured DEVICE by then (network.subr, ifn_start): our hook requires NETWORKING. To dhclient
+# its interface is gone (dhclient.c, IFAN_DEPARTURE).
+nic() {
+    if there "$1"; then
+        ! there "$2" || { echo "the host has both $1 and $2"; return 1; }
+    elif there "$2"; then
+        rename "$2" "$1"
+    else
+        echo "the host has neither $1 nor $2; a name that a card was given before stays until the next boot"
+        return 1
+    fi
+}
+
 # vlan NAME PARENT TAG
 vlan() {
     to_be_had "$1" || return

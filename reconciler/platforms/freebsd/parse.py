@@ -31,7 +31,7 @@ from reconciler.platforms.probed import (
 FIELDS = {"net": 2, "room": 3, "bad": 3, "hold": 2, "file": 5, "jail": 1, "process": 2, "limit": 1, "devices": 1}
 FIELDS |= {"dataset": len(datasets.COLUMNS)}
 LIMITS = ("memory", "processes", "cpu", "open files")
-ALWAYS = {"sysctl/1", "module/1", "devices/1", "dataset/1"}
+ALWAYS = {"sysctl/1", "module/1", "devices/1", "dataset/1", "nic/1"}
 """Types whose runtime value is there whether or not anybody wants one, or says itself whose it is."""
 
 
@@ -215,6 +215,7 @@ def unlimited(manifest: Manifest, lines: BsdLines) -> Iterator[tuple[str, str]]:
 
 
 RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]] = {
+    "nic/1": observed_network,
     "vlan/1": observed_network,
     "switch/1": observed_network,
     "port/1": observed_network,

@@ -9,6 +9,7 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
@@ -42,6 +43,8 @@ WantedBy=sysinit.target
 UNIT_PATH = f"{UNITS}/{UNIT_NAME}"
 FAMILIES = {"ip6": "ipv6_addr", "ip": "ipv4_addr"}
 """nft's words for a family, and for the type of its addresses."""
+INLINE = 32
+"""Prefixes that stand in the rule itself."""
 
 # What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 HEAD = """\
@@ -87,6 +90,7 @@ def inet_table(
         by_subject.setdefault((rule.subject, rule.direction), []).append(rule)
     rated = [rule for rule in rules if rule.rate]
     yield "table inet reconciler {"
+    yield from lists(spec)
     yield from counted(rated)
     yield from outside_chain(spec)
     yield from translations(spec)
@@ -122,7 +126,7 @@ def inet_table(
         yield from sources(guests, f'iifname "{segment}"', "accept")
     yield "    drop"
     yield "  }"
-    uncounted = [prefix for part in outsides(spec) for prefix in part.uncounted]
+    uncounted = next((part.uncounted for part in outsides(spec)), ())
     for jail in jails:
         yield from jail_chains(jail, by_subject, uncounted)
     yield "}"
@@ -155,9 +159,9 @@ def outside_chain(spec: HostSpec) -> Iterator[str]:
             # a host that does not hear its router is cut off
             for heard in (NEIGHBOURS, LISTENERS):
                 yield f"    iifname {{ {quoted([part.nic, *bridged])} }} ip6 saddr {LINK_LOCAL} {heard} accept"
-        for family, peers in by_family(part.blocked):
+        for family, peers in whom(part.blocked):
             # the jails of a bridged switch have a door of their own; a segment of private addresses is no door
-            yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {{ {', '.join(peers)} }} drop"
+            yield f"    iifname {{ {quoted([part.nic, *bridged])} }} {family} saddr {peers} drop"
         if part.strict:
             door = f'    iifname "{part.nic}"'
             yield f"{door} {NEIGHBOURS} accept"
@@ -222,21 +226,45 @@ def visitors(rule: Rule, family: str) -> str:
     return f"rate_{digest(f'{rule.subject} {rule.ports}'.encode())[:12]}_{family}"
 
 
-def rate_lines(rule: Rule, family: str, match: str, uncounted: Sequence[str]) -> Iterator[str]:
+def rate_lines(rule: Rule, family: str, match: str, uncounted: tuple[str, ...]) -> Iterator[str]:
     """A bucket a source: full again after `seconds`; who finds it empty is cut off."""
     if not rule.rate:
         return
-    apart = dict(by_family(uncounted))
+    apart = dict(whom(uncounted))
     often = f"limit rate over {-(-rule.rate.connections * 3600 // rule.rate.seconds)}/hour"
     often += f" burst {rule.rate.connections} packets"
-    others = f"{family} saddr != {{ {', '.join(apart[family])} }} " if family in apart else ""
+    others = f"{family} saddr != {apart[family]} " if family in apart else ""
     came = f"update @{visitors(rule, family)} {{ {family} saddr {often} }}"
     cut_off = f"add @limited_{family} {{ {family} saddr . {family} daddr timeout {rule.rate.block}s }}"
     yield f"    {others}{match} {came} {cut_off} drop comment {text(rule.label)}"
 
 
-def by_family(prefixes: Sequence[str]) -> list[tuple[str, list[str]]]:
-    return families(collapsed(tuple(prefixes)))
+@lru_cache(maxsize=4096)
+def whom(prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """(family, its prefixes as a rule names them). Remembered: many rules may name one long list."""
+    return tuple((f, f"@{list_name(x)}" if len(x) > INLINE else among(x)) for f, x in families(collapsed(prefixes)))
+
+
+def among(entries: Sequence[str]) -> str:
+    return f"{{ {', '.join(entries)} }}"
+
+
+def list_name(entries: Sequence[str]) -> str:
+    return f"list_{digest(' '.join(entries).encode())[:16]}"
+
+
+def lists(spec: HostSpec) -> Iterator[str]:
+    """What many rules may name is there once: a set of its own, for each of them would hold all of it."""
+    named = [prefixes for part in outsides(spec) for prefixes in (part.blocked, part.uncounted)]
+    named += [part.peers for part in spec.parts if isinstance(part, Rule)]
+    long = (found for prefixes in dict.fromkeys(named) for found in families(collapsed(prefixes)))
+    for name, (family, entries) in {list_name(x): (f, x) for f, x in long if len(x) > INLINE}.items():
+        yield f"  set {name} {{"
+        # none lies in another, so that nothing has to be merged; a line each shows in a diff which came and went
+        yield f"    type {FAMILIES[family]}; flags interval; elements = {{"
+        yield from (f"      {entry}," for entry in entries)
+        yield "    }"
+        yield "  }"
 
 
 def families(listed: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -314,7 +342,7 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted: Sequence[str]) -> Iterator[str]:
+def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted: tuple[str, ...]) -> Iterator[str]:
     for direction, field, verdict in (("out", "daddr", "return"), ("in", "saddr", "accept")):
         yield f"  chain {chain(direction, jail)} {{"
         for rule in sorted(rules.get((jail.id, direction), ()), key=repr):
@@ -333,16 +361,16 @@ def port(jail: Jail) -> str:
     return f"{chain('port', jail)}_{digest(jail.nic.host_side.encode())[:6]}"
 
 
-def rule_lines(rule: Rule, field: str, verdict: str, uncounted: Sequence[str] = ()) -> Iterator[str]:
+def rule_lines(rule: Rule, field: str, verdict: str, uncounted: tuple[str, ...] = ()) -> Iterator[str]:
     ports = f" dport {{ {', '.join(map(str, rule.ports))} }}" if rule.ports else ""
     match = f"{rule.protocol}{ports}" if ports else f"meta l4proto {rule.protocol}"
     if not rule.peers:
         yield from (line for family in FAMILIES for line in rate_lines(rule, family, match, uncounted))
         yield f"    {match} {verdict} comment {text(rule.label)}"
-    for family, peers in by_family(rule.peers):
-        whom = f"{family} {field} {{ {', '.join(peers)} }} {match}"
-        yield from rate_lines(rule, family, whom, uncounted)
-        yield f"    {whom} {verdict} comment {text(rule.label)}"
+    for family, peers in whom(rule.peers):
+        matched = f"{family} {field} {peers} {match}"
+        yield from rate_lines(rule, family, matched, uncounted)
+        yield f"    {matched} {verdict} comment {text(rule.label)}"
 
 
 def text(label: str) -> str:

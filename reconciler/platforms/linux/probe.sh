@@ -24,7 +24,12 @@ looks() {
 }
 
 dump() {
-    { nft -st list table inet reconciler && nft -st list table bridge reconciler; } 2>/dev/null
+    inet=$(nft -st list table inet reconciler 2>/dev/null) && printf '%s\n' "$inet" || return
+    nft -st list table bridge reconciler 2>/dev/null
+    # -t leaves out what is in sets with a name: visitors fill some, but lists are as they were written
+    for list in $(printf '%s\n' "$inet" | sed -n 's/^\tset \(list_[0-9a-f]*\) {$/\1/p'); do
+        nft list set inet reconciler "$list" 2>/dev/null
+    done
 }
 
 owned() {

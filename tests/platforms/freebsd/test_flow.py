@@ -337,6 +337,62 @@ def test_a_host_without_spiped_says_what_to_install_and_its_jails_run(village: V
     assert [change.key for change in report.pending] == ["tunnel/1 acme--far"]
 
 
+CARD = "  nics: {xnic: vtnet0}\n  uplink: xnic\n"
+BOOT = "/bin/sh /etc/reconciler/up.sh network && /bin/sh /etc/reconciler/up.sh jails"
+
+
+def card(village: Village) -> str:
+    """Its names, its address and the interface of the way out."""
+    named = village.type("ifconfig -l").split()
+    return " ".join(
+        [
+            *(name for name in ("xnic", "vtnet0") if name in named),
+            village.type("ifconfig -a | awk '/inet 10.0.2.15/ { print $2 }'").strip(),
+            village.type("route -n get -inet default | awk '/interface:/ { print $2 }'").strip(),
+        ]
+    )
+
+
+def test_a_network_card_gets_a_name_while_it_is_used_and_keeps_its_address_and_routes(village: Village) -> None:
+    assert card(village) == "vtnet0 10.0.2.15 vtnet0"
+    village.edit("hosts/a.yaml", "  switches:\n", f"{CARD}  switches:\n")
+    assert "name xnic of network card vtnet0" in told(village.converge())
+    assert card(village) == "xnic 10.0.2.15 xnic"
+    village.type("ifconfig xnic name vtnet0")
+    assert "name xnic of network card vtnet0" in told(village.converge())
+    village.host.reboot()
+    village.type(BOOT)
+    assert card(village) == "xnic 10.0.2.15 xnic"
+    assert village.look().ready
+    village.edit("hosts/a.yaml", CARD, "")
+    village.converge()
+    assert card(village) == "xnic 10.0.2.15 xnic"
+    village.host.reboot()
+    village.type(BOOT)
+    assert card(village) == "vtnet0 10.0.2.15 vtnet0"
+
+
+def test_a_segment_on_a_card_of_a_name_of_ours(village: Village) -> None:
+    switch = "    - name: ibridge\n      uplink: xnic\n      vlan: 2222\n"
+    host = village.documents / "hosts/a.yaml"
+    host.write_text(f"{host.read_text()}{switch}{CARD}")
+    village.converge()
+    assert "parent interface: xnic" in village.type("ifconfig xnic_2222")
+    village.host.reboot()
+    village.type(BOOT)
+    assert "parent interface: xnic" in village.type("ifconfig xnic_2222")
+    assert village.look().ready
+
+
+def test_a_card_that_is_not_there_is_told(village: Village) -> None:
+    village.edit("hosts/a.yaml", "  switches:\n", "  nics: {xnic: em0}\n  switches:\n")
+    reason = "the host has neither xnic nor em0; a name that a card was given before stays until the next boot"
+    assert [(f.key, f.reason.strip()) for f in village.apply().failures] == [("nic/1 xnic", reason)]
+    assert village.type("jls -q name").split() == ["acme__db", "acme__www"]
+    village.type("ifconfig bridge create name xnic; ifconfig bridge create name em0")
+    assert [f.reason.strip() for f in village.apply().failures] == ["the host has both xnic and em0"]
+
+
 def test_raising_restart_restarts_that_jail_alone(village: Village) -> None:
     other = village.type("jls -j acme__db jid")
     village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  restart: 1\n")

@@ -1,0 +1,93 @@
+"""Lists of addresses in the repository, where documents name them: `lists/` is for everybody, a customer's own for it.
+
+In: the names that a policy or a jail gives. Out: prefixes, and Problems for names that mean nothing or two things. A
+name means one thing wherever it can be used, so that nobody has to know which comes first. A Tenant has staff's lists
+and its own: another customer's cannot be named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from reconciler.kinds.documents import Known, Staff, Tenant, missing
+from reconciler.model import Document, Pointer, Problem, problem
+
+NOBODY = ("::/128",)
+"""What a rule lets pass that names lists without an entry: no peers at all would mean everybody."""
+OF_A_RULE, OF_A_JAIL = 50_000, 10_000
+"""Prefixes: what pf takes as one table (load.lists), and what one customer's jail may fill of all its host holds."""
+Prefixes = tuple[str, ...]
+
+
+def own_problems(tenant: Tenant) -> Iterator[Problem]:
+    for name, file in tenant.lists.items():
+        if name in tenant.staff.lists:
+            hint = f"give one of the two another name, or remove this one and use {tenant.staff.lists[name].path}"
+            yield Problem(file.path, 1, 1, f"there is a list {name} of the staff's already", hint)
+
+
+# ── in a policy ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tables(policy: Document, staff: Staff) -> Mapping[str, object]:
+    """What its rules may name."""
+    found = Known[object]({**staff.lists, **policy.spec.get("tables", {})})
+    found.broken = staff.lists.broken
+    return found
+
+
+def table(policy: Document, name: str, staff: Staff) -> Prefixes:
+    if name in staff.lists:
+        return staff.lists[name].prefixes
+    return tuple(policy.spec.get("tables", {}).get(name, ()))
+
+
+def joined(tables: Iterable[Prefixes]) -> Prefixes:
+    """One alone stays the same object: a list may be long, and many jails' rules may name it."""
+    return sum(tables, ())
+
+
+def size_problems(policy: Document, pointer: Pointer, names: Iterable[str], staff: Staff) -> Iterator[Problem]:
+    count = sum(len(table(policy, name, staff)) for name in names)
+    if count > OF_A_RULE:
+        message = f"{count:,} prefixes are named here together; at most {OF_A_RULE:,} are accepted"
+        yield problem(policy.path, pointer, message, "name fewer lists, or write shorter prefixes")
+
+
+# ── in a jail ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prefixes(name: str, tenant: Tenant) -> Prefixes:
+    file = tenant.known_lists.get(name)
+    return file.prefixes if file else ()
+
+
+def from_problems(document: Document, pointer: Pointer, peer: str, tenant: Tenant) -> Iterator[Problem]:
+    """Of a name in `from`: a jail's or a list's."""
+    found = tenant.known_lists
+    if peer in tenant.jails and peer in found:
+        message = f"{peer} is a jail and a list, {found[peer].path}"
+        yield problem(document.path, pointer, message, "rename one of the two")
+    elif peer not in tenant.jails and peer not in found:
+        known = Known[object]({**tenant.jails, **found})
+        known.broken = tenant.jails.broken | found.broken
+        yield from missing(document, pointer, "jail or list", peer, known)
+
+
+def to_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    for index, entry in enumerate(document.spec.get("reach", ())):
+        for position, name in enumerate(entry["to"]):
+            if "/" not in name and name != "any" and name not in tenant.known_lists:
+                pointer = ("spec", "reach", index, "to", position)
+                yield from missing(document, pointer, "list", name, tenant.known_lists)
+
+
+def sum_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    """Each mention counts: each may become a table of its own on the host, which is there for other customers too."""
+    spec = document.spec
+    named = [name for entry in spec.get("publish", ()) for name in entry.get("from", ())]
+    named += [name for entry in spec.get("reach", ()) for name in entry["to"]]
+    count = sum(len(prefixes(name, tenant)) for name in named)
+    if count > OF_A_JAIL:
+        message = f"its lists come to {count:,} prefixes, each mention counted; at most {OF_A_JAIL:,} are accepted"
+        yield problem(document.path, ("spec",), message, "name shorter lists, or each in fewer places")

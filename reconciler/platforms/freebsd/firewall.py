@@ -74,6 +74,14 @@ NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255
 INLINE = 4
 """Peers of one rule that stay in it: the kernel has a rule for each, and each can be taken back by itself."""
 OWN = ("(self)", "any")
+SPOOFED = "block drop in quick on ! lo proto { tcp, udp } from (self) to"
+"""The half of antispoof (pf.conf(5)) that says nobody comes from outside as the host: gates let the host itself pass.
+
+`lo` is all loopbacks: what the host says to an address of a second one passes there. Other protocols have no use of it,
+and neighbours defend an address in its own name (RFC 4861, 7.2.4): duplicates would not be found. What the host says to
+a group comes back to it by the interface it went out (ip6_mloopback), so each rule says to whom. Link-local addresses
+are in `(self)` with a scope, as no packet has them. The other half would cut off jails in the network of the uplink.
+"""
 ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
 
 
@@ -323,8 +331,9 @@ def to_bridged(switches: Iterable[Switch], jails: Sequence[Jail], policy: Policy
 
 
 def strangers(routed: Sequence[Jail], groups: Groups) -> Iterator[str]:
-    """With the address of a jail that is behind its switch."""
+    """With the address of a jail that is behind its switch; or with the host's, whom the gates would take it for."""
     if routed:
+        yield f"{SPOOFED} {theirs(routed, groups)}"
         yield f"block drop in quick from {theirs(routed, groups)} to any"
         # its jail is gone, and with it the route
         yield f"block drop out quick from any to {theirs(routed, groups)}"
@@ -394,6 +403,7 @@ def as_the_host(spec: HostSpec, policy: Policy) -> Iterator[str]:
 
 
 def opened(spec: HostSpec, policy: Policy) -> Iterator[str]:
+    yield f"{SPOOFED} (self)"
     # without states, also for connections older than these rules: the one that brings them is such a one
     yield f"pass in quick proto tcp from any to any port {spec.ssh.port} flags any no state"
     yield f"pass out quick proto tcp from any port {spec.ssh.port} to any flags any no state"

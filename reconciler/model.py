@@ -350,6 +350,8 @@ class HostSpec:
     parts: tuple[Part, ...]
     zfs: str = ""
     """The dataset below which every jail's home is one of its own; "": homes are plain directories."""
+    firewall: Literal["ruleset", "anchor"] = "ruleset"
+    """Whose rules are in force on a FreeBSD host: ours alone, or the administrator's with ours in an anchor."""
 
     @property
     def jails(self) -> tuple[Jail, ...]:

@@ -265,7 +265,8 @@ def host_spec(document: Document, parts: tuple[Part, ...]) -> HostSpec:
     spec = document.spec
     ssh = Ssh(spec["ssh"]["address"], spec["ssh"].get("port", 22), spec["ssh"]["hostKey"])
     storage = spec.get("storage", STORAGE)
-    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, spec.get("zfs", ""))
+    own = (spec.get("zfs", ""), spec.get("firewall", "ruleset"))
+    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own)
 
 
 def sites(households: Mapping[str, Household]) -> tuple[Site, ...]:

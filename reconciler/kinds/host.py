@@ -78,6 +78,9 @@ def problems_of(document: Document, staff: Staff, location: Document | None) -> 
     if "zfs" in spec and spec["platform"] != "freebsd":
         hint = "remove it: the data of jails on linux is plain directories, without a quota"
         yield problem(document.path, ("spec", "zfs"), "zfs is for FreeBSD hosts", hint)
+    if "firewall" in spec and spec["platform"] != "freebsd":
+        hint = "remove it: on linux the rules are tables of their own, beside those of the administrator"
+        yield problem(document.path, ("spec", "firewall"), "firewall is for FreeBSD hosts", hint)
 
 
 def uplink_problems(document: Document, location: Document, staff: Staff) -> Iterator[Problem]:

@@ -146,11 +146,11 @@ def observed_data(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]
             yield path, "there"
 
 
-def observed_ruleset(resource: Resource, lines: Lines) -> Iterator[tuple[str, str]]:
+def observed_ruleset(resource: Resource, lines: Lines, whose: str = "") -> Iterator[tuple[str, str]]:
     """What the kernel holds is the file it was loaded from, as long as its own dump is the one taken right after."""
-    dump = lines.first("dump")
+    dump = lines.first(f"{whose}dump")
     if dump:
-        loaded, _, then = lines.first("stamp").partition(" ")
+        loaded, _, then = lines.first(f"{whose}stamp").partition(" ")
         yield "kernel", loaded if dump == then else "changed by hand"
 
 

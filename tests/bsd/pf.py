@@ -2,8 +2,8 @@
 
 In: words, files of rules. Out: what pfctl says; pf in the state. A ruleset is checked roughly: quotes and braces in
 balance, known words at the beginnings of lines, macros defined, sections in order, files of tables there. `-sr` prints
-the lines as they were written, macros put in, not in the kernel's own words, but for translations and rates; packets
-and counters are none.
+the lines as they were written, macros put in, not in the kernel's own words, but for anchors, translations and rates;
+packets and counters are none.
 """
 
 import sys
@@ -100,6 +100,9 @@ class Rules:
         if first in ("pass", "block", "match", "nat", "rdr"):
             self.check_rule(number, words)
         shown = " ".join(line.split())
+        if first.endswith("anchor") and not {"all", "from", "to"} & set(words):
+            # print_fromto in pfctl_parser.c: what says nothing of addresses is for all
+            shown += " all"
         if first in ("nat", "rdr") and "->" not in words:
             return self.fault(number, "translation rule requires '-> address'")
         if section == 4:
@@ -252,27 +255,39 @@ def device(state):
 
 
 def put(state, rules, anchor):
-    """One transaction, tables included; a table that is defined without addresses keeps its own.
+    """One transaction, tables included; a table that is defined without addresses keeps its own. With -a it is that of
+    the anchor, without options and scrub (pfctl.c, main: loadopt), and leaves the main ruleset as it is, and the other
+    way round; an anchor is there as soon as it is named (pf_ruleset.c, pf_kanchor_setup).
 
     Tables of the rules before stay until these are freed (pf_ioctl.c, pf_unlink_rule and pf_free_rule): here, until
     they were listed once.
     """
     pf = state["pf"]
-    if anchor:
-        pf["anchors"][anchor] = {"rules": rules.rules, "nat": rules.nat}
-    else:
-        pf |= {"rules": rules.rules, "nat": rules.nat, "options": rules.options}
-    kept = (
-        {} if anchor else {n: t for n, t in pf["tables"].items() if "persist" in t["flags"] and n not in rules.tables}
-    )
-    leaving = {} if anchor else left_behind(pf, {*rules.tables, *kept})
-    kept = dict(pf["tables"]) if anchor else kept | leaving
+    home = pf["anchors"].setdefault(anchor, new_anchor()) if anchor else pf
+    home |= {"rules": [r for r in rules.rules if not anchor or not r.startswith("scrub")], "nat": rules.nat}
+    if not anchor:
+        pf["options"] = rules.options
+    kept = {n: t for n, t in home["tables"].items() if "persist" in t["flags"] and n not in rules.tables}
+    kept |= left_behind(home, {*rules.tables, *kept})
     for name, table in rules.tables.items():
-        old = pf["tables"].get(name, {"addresses": []})["addresses"]
+        old = home["tables"].get(name, {"addresses": []})["addresses"]
         given = old if table["addresses"] is None else table["addresses"]
-        since = {address: at for address, at in times(pf["tables"].get(name, {})).items() if address in given}
+        since = {address: at for address, at in times(home["tables"].get(name, {})).items() if address in given}
         kept[name] = {"flags": table["flags"], "addresses": in_order(given), "since": since}
-    pf["tables"] = kept
+    home["tables"] = kept
+    settle_anchors(pf)
+
+
+def new_anchor():
+    return {"rules": [], "nat": [], "tables": {}}
+
+
+def settle_anchors(pf):
+    """Those that are named are there; those that nobody names are, as long as anything is in them
+    (pf_ruleset.c, pf_remove_if_empty_kruleset)."""
+    named = {tokens(rule)[1].strip('"') for rule in [*pf["nat"], *pf["rules"]] if "anchor " in rule.partition('"')[0]}
+    full = {name: one for name, one in pf["anchors"].items() if name in named or any(one.values())}
+    pf["anchors"] = {name: new_anchor() for name in named if "*" not in name} | full
 
 
 def left_behind(pf, staying):
@@ -362,9 +377,10 @@ def show_anchors(state, options):
 
 
 def show_tables(state, options):
-    for name in sorted(state["pf"]["tables"]):
+    home = anchor_of(state, options)
+    for name in sorted(home["tables"]):
         print(name)
-    state["pf"]["tables"] = {n: t for n, t in state["pf"]["tables"].items() if not t.get("leaving")}
+    home["tables"] = {n: t for n, t in home["tables"].items() if not t.get("leaving")}
 
 
 def show_interfaces(state, options):
@@ -421,7 +437,10 @@ def whole(word, table):
 
 def table_command(state, options, words):
     verb, name = options["T"], options.get("t", "")
-    tables = state["pf"]["tables"]
+    pf, anchor = state["pf"], options.get("a")
+    if anchor and verb in ("add", "replace"):
+        pf["anchors"].setdefault(anchor, new_anchor())
+    tables = (pf["anchors"].get(anchor, new_anchor()) if anchor else pf)["tables"]
     if name not in tables and verb not in ("add", "replace"):
         # pfctl's own errno is gone by then.
         raise Failure("pfctl: Unknown error: -1." if verb == "show" else "pfctl: Table does not exist.", 255)
@@ -543,21 +562,23 @@ def enable(state, on):
 
 
 def flush(state, what, options):
+    """`-F all` with -a clears what an anchor has, and no more; without it, nothing that is in anchors (pfctl.c)."""
     pf = state["pf"]
+    home = pf["anchors"].setdefault(options["a"], new_anchor()) if options.get("a") else pf
     lines = []
-    if options.get("a"):
-        pf["anchors"].pop(options["a"], None)
-        return said(options, "rules cleared\nnat cleared" if what == "all" else f"{what} cleared")
     if what in ("all", "rules"):
-        pf["rules"] = []
-        pf["tables"] |= left_behind(pf, {n for n, t in pf["tables"].items() if "persist" in t["flags"]})
+        home["rules"] = []
+        home["tables"] |= left_behind(home, {n for n, t in home["tables"].items() if "persist" in t["flags"]})
         lines.append("rules cleared")
     if what in ("all", "nat"):
-        pf["nat"] = []
+        home["nat"] = []
         lines.append("nat cleared")
     if what in ("all", "Tables"):
-        lines.append(f"{len(pf['tables'])} tables deleted.")
-        pf["tables"] = {}
+        lines.append(f"{len(home['tables'])} tables deleted.")
+        home["tables"] = {}
+    settle_anchors(pf)
+    if options.get("a") and what == "all":
+        return said(options, "\n".join(lines))
     if what in ("all", "states"):
         lines.append(f"{len(pf.get('states', ()))} states cleared")
         pf["states"] = []

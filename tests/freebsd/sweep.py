@@ -57,6 +57,7 @@ for try in 1 2 3; do
     done
     sleep 2
 done 2>/dev/null
+! kldstat -qm pf || pfctl -a reconciler -F all
 if [ "$(cat {MARK}/pf)" = Enabled ]; then
     pfctl -f /etc/pf.conf
 elif kldstat -qm pf; then

@@ -85,7 +85,8 @@ def difference(fleet: Fleet) -> str:
 def lines(fleet: Fleet) -> Iterator[str]:
     for name, host in fleet.hosts.items():
         below = f", datasets below {host.zfs}" if host.zfs else ""
-        yield f"{name}: {host.platform} in {host.location}, storage {host.storage}{below}"
+        whose = ", rules in an anchor" if host.firewall == "anchor" else ""
+        yield f"{name}: {host.platform} in {host.location}, storage {host.storage}{below}{whose}"
         yield from (f"{name}: {line}" for part in host.parts for line in spoken(part))
     for site in fleet.sites:
         backends = ", ".join(f"{jail} at [{address}]:{port}" for jail, address, port in site.backends)

@@ -288,6 +288,27 @@ def test_nobody_outside_speaks_with_a_jails_address(town: Town) -> None:
     assert b"Pretends" not in text
 
 
+def test_nobody_outside_speaks_as_the_host_itself(town: Town) -> None:
+    """But for what neighbours say: one that has the same address defends it in its name."""
+    host = town["a"]
+    host_mac = host.run("cat /sys/class/net/eth0/address").stdout.strip()
+    hear = "import socket\ns=socket.socket(10,2);s.bind(('::',9123))\nwhile 1: print(s.recv(99).decode(),flush=True)"
+    host.run(f"systemd-run --quiet --unit=hears -p StandardOutput=file:/heard /usr/bin/python3 -c {shlex.quote(hear)}")
+    host.run("timeout 20 sh -c 'until ss -Hlnu | grep -q :9123; do sleep 0.1; done'")
+    outside = Wire(None, "tcam")
+    mac = Path("/sys/class/net/tcam/address").read_text().strip()
+    marks = {host.address: b"Pretends", "fe80::1": b"Router", ELSEWHERE: b"Honest"}
+    try:
+        for source, mark in marks.items():
+            frame = ip6(source, host.address, UDP, udp6(source, host.address, 9123, mark), 64)
+            outside.send(ether(host_mac, mac, IP6, frame))
+        host.run("timeout 20 sh -c 'until grep -q Honest /heard; do sleep 0.1; done'")
+        assert host.run("cat /heard").stdout.split() == ["Router", "Honest"]
+    finally:
+        outside.close()
+        host.run("systemctl stop hears; rm -f /heard")
+
+
 def test_two_jails_of_one_bridge_see_nothing_of_each_other_on_layer_2(town: Town) -> None:
     """Not even with true addresses: only the router lies between them."""
     for liar, victim in ((SPY, WEB), (APP, WEB), (BSPY, BWEB), (BAPP, BWEB)):

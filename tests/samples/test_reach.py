@@ -69,10 +69,9 @@ def outcome(firewall: Firewall, asked: Question, bridges: bool) -> str:
     """Where it arrives, and is answered from; `stops`."""
     packet: Packet | None = Packet(asked.protocol, *rig.addresses(asked), asked.port, 50000)
     before, after = way(asked, bridges)
-    failed = "urpf-failed" if asked.sender == "spoofer" else ""
     passed = list[tuple[str, str]]()
     for hop in before:
-        packet = packet and firewall.passed(hop[1], hop[0], packet, failed)
+        packet = packet and firewall.passed(hop[1], hop[0], packet)
         passed.append(hop)
     if packet and not after and packet.destination in rig.INSIDE:
         after = [("xbridge", "out")]

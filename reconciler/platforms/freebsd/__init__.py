@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 
 from reconciler.model import (
@@ -26,10 +26,10 @@ from reconciler.model import (
     Vlan,
 )
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
-from reconciler.platforms.freebsd import datasets, firewall, jail, network
+from reconciler.platforms.freebsd import anchor, datasets, firewall, jail, network
 from reconciler.platforms.freebsd.commands import commands
 from reconciler.platforms.freebsd.parse import parse
-from reconciler.platforms.freebsd.paths import CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
+from reconciler.platforms.freebsd.paths import ANCHOR, CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
 from reconciler.platforms.freebsd.probe import probe
 from reconciler.platforms.freebsd.tunnel import tunnel
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
@@ -138,10 +138,18 @@ def devices() -> Resource:
 
 
 def rules(spec: HostSpec) -> Resource:
+    return RULES[spec.firewall](spec)
+
+
+def ruleset(spec: HostSpec) -> Resource:
     file = File(f"{ETC}/pf.conf", firewall.ruleset(spec), 0o600)
     # what the kernel holds is told by the digest of the file it was loaded from
     state = {**file_state(file), "kernel": file_digest(file), "enabled": "yes"}
     return Resource("ruleset/1 pf", "", state, (file,), "firewall rules", undo=file.path)
+
+
+RULES: Mapping[str, Callable[[HostSpec], Resource]] = {"ruleset": ruleset, "anchor": anchor.resource}
+"""By `spec.firewall` of the Host."""
 
 
 def expiry(spec: HostSpec) -> Iterator[File]:
@@ -150,8 +158,9 @@ def expiry(spec: HostSpec) -> Iterator[File]:
     if limited:
         body = "".join(f"{table} {seconds}\n" for table, seconds in sorted(limited.items()))
         yield File(EXPIRY, body.encode())
+        words = f"{ETC}/run expire {EXPIRY}{f' {ANCHOR}' if spec.firewall == 'anchor' else ''}"
         # cron's own PATH has no /sbin (crontab(5))
-        yield File(CRON, f"PATH=/sbin:/bin:/usr/sbin:/usr/bin\n* * * * * root {ETC}/run expire {EXPIRY}\n".encode())
+        yield File(CRON, f"PATH=/sbin:/bin:/usr/sbin:/usr/bin\n* * * * * root {words}\n".encode())
 
 
 def logs(id: str, follow: bool) -> str:

@@ -34,32 +34,41 @@ host() {
 
 set_sysctl() { sysctl -q "$1=$2"; }
 
-# load_rules CANDIDATE FILE: rules that pfctl refuses never take the place of those that load. States outlive their
-# rules: what a label stood for that is gone is cut.
+# load_rules CANDIDATE FILE [ANCHOR]: rules that pfctl refuses never take the place of those that load. States outlive
+# their rules: what a label stood for that is gone is cut, of rules in the other place as well.
 load_rules() {
     host modules pf
-    pfctl -q -n -f "$1"
-    labels "$2" >"$WORK/labels.old"
+    pfctl -q ${3:+-a "$3"} -n -f "$1"
+    labels "$ETC/pf.conf" "$ETC/pf.anchor" >"$WORK/labels.old"
     labels "$1" >"$WORK/labels.new"
     mv -f "$1" "$2"
-    host firewall "$2"
+    host firewall "$2" "$3"
     comm -23 "$WORK/labels.old" "$WORK/labels.new" | while read -r label; do
         pfctl -q -k label -k "$label"
     done
     rm -f "$WORK/labels.old" "$WORK/labels.new"
 }
 
-# labels FILE
-labels() { sed -n 's/.*label "\([^"]*\)".*/\1/p' "$1" 2>/dev/null | sort -u; }
+# labels FILE...
+labels() { sed -n 's/.*label "\([^"]*\)".*/\1/p' "$@" 2>/dev/null | sort -u; }
 
-# no_rules: pf itself stays as it is: others may have rules in anchors
+# no_rules: pf itself stays as it is: others may have rules in anchors. Rules that name ours are the administrator's,
+# and have taken the place of ours.
 no_rules() {
+    rm -f "$STATE/firewall.stamp"
     kldstat -q -m pf || return 0
+    ! pfctl -s rules 2>/dev/null | grep -qxF 'anchor "reconciler" all' || return 0
     pfctl -q -F rules
     pfctl -q -F nat
     for table in $(pfctl -s Tables 2>/dev/null | grep '^t_'); do pfctl -q -t "$table" -T kill; done
     pfctl -q -d 2>/dev/null || :
-    rm -f "$STATE/firewall.stamp"
+}
+
+# no_anchor NAME: its rules, translations and tables (pfctl(8), -F all with -a), and nothing of who names it
+no_anchor() {
+    rm -f "$STATE/anchor.stamp"
+    kldstat -q -m pf || return 0
+    pfctl -q -a "$1" -F all
 }
 
 no_devices() { devfs rule -s "$1" delset 2>/dev/null || :; }

@@ -65,10 +65,17 @@ def make_sysctl(change: Change, resource: Resource) -> Iterator[Step]:
 
 
 def make_ruleset(change: Change, resource: Resource) -> Iterator[Step]:
-    rules = resource.files[0]
+    yield from load(resource.files[0])
+
+
+def make_anchor(change: Change, resource: Resource) -> Iterator[Step]:
+    yield from load(resource.files[0], resource.name)
+
+
+def load(rules: File, *anchor: str) -> Iterator[Step]:
     candidate = f"{rules.path}.candidate"
     yield Put(File(candidate, rules.content, rules.mode, rules.owner))
-    yield Call("load_rules", (candidate, rules.path))
+    yield Call("load_rules", (candidate, rules.path, *anchor))
 
 
 def make_tree(change: Change, resource: Resource) -> Iterator[Step]:
@@ -127,6 +134,7 @@ MAKE: Mapping[str, Callable[[Change, Resource], Iterator[Step]]] = {
     "devices/1": make_devices,
     "sysctl/1": make_sysctl,
     "ruleset/1": make_ruleset,
+    "anchor/1": make_anchor,
     "tree/1": make_tree,
     "data/1": make_data,
     "root/1": make_root,
@@ -225,6 +233,11 @@ def remove_ruleset(before: Owned) -> Iterator[Step]:
     yield Delete(f"{ETC}/pf.conf")
 
 
+def remove_anchor(before: Owned) -> Iterator[Step]:
+    yield Call("no_anchor", (name_of(before),))
+    yield Delete(before.undo)
+
+
 def remove_tree(before: Owned) -> Iterator[Step]:
     yield Call("remove_tree", (before.undo,))
 
@@ -266,6 +279,7 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "cable/1": remove_cable,
     "sysctl/1": remove_sysctl,
     "ruleset/1": remove_ruleset,
+    "anchor/1": remove_anchor,
     "tree/1": remove_tree,
     "root/1": remove_root,
     "secret/1": remove_secret,

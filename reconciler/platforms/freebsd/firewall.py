@@ -53,6 +53,10 @@ START = """\
 block drop all
 pass quick on lo0 all no state
 """
+BESIDE = """\
+# Written by the reconciler; changes are overwritten. Loaded into an anchor: every rule is quick, or what comes after
+# the anchor would decide. Options and scrub are the main ruleset's (pfctl.c, main: loadopt; pf_norm.c).
+"""
 TRANSLATED = "reconciler"
 """The tag of what was translated: the host's own rules would take it for theirs (pf.conf(5), PACKET TAGGING)."""
 
@@ -72,6 +76,14 @@ INLINE = 4
 SHORT = 32
 """Addresses of a table that are one line."""
 OWN = ("(self)", "any")
+SPOOFED = "block drop in quick on ! lo proto { tcp, udp } from (self) to"
+"""The half of antispoof (pf.conf(5)) that says nobody comes from outside as the host: gates let the host itself pass.
+
+`lo` is all loopbacks: what the host says to an address of a second one passes there. Other protocols have no use of it,
+and neighbours defend an address in its own name (RFC 4861, 7.2.4): duplicates would not be found. What the host says to
+a group comes back to it by the interface it went out (ip6_mloopback), so each rule says to whom. Link-local addresses
+are in `(self)` with a scope, as no packet has them. The other half would cut off jails in the network of the uplink.
+"""
 ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
 
 
@@ -86,6 +98,37 @@ class Policy:
 
 
 def ruleset(spec: HostSpec) -> bytes:
+    policy = asked(spec)
+    body = [*for_jails(spec, policy), *host(spec, policy)]
+    options = HEAD + (COUNTED if limited(spec) else "")
+    return "\n".join([options, *defined(spec, policy), NORMAL, *translations(spec), START, *body, ""]).encode()
+
+
+def anchored(spec: HostSpec) -> bytes:
+    """The same for an anchor in the administrator's ruleset, which goes on judging the host itself."""
+    policy = asked(spec)
+    body = [*for_jails(spec, policy), *beside(spec, policy)]
+    return "\n".join([BESIDE, *defined(spec, policy), "", *translations(spec), "", *body, ""]).encode()
+
+
+def asked(spec: HostSpec) -> Policy:
+    walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
+    uncounted = tuple(prefix for part in spec.parts if isinstance(part, Outside) for prefix in part.uncounted)
+    return Policy(by_place(spec), walls, Groups(), uncounted)
+
+
+def defined(spec: HostSpec, policy: Policy) -> list[str]:
+    return [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
+
+
+def homes(spec: HostSpec) -> list[Jail]:
+    """Jails that are at home on a bridged switch."""
+    routed = {part.name for part in spec.parts if isinstance(part, Switch) and part.routed}
+    return [jail for jail in sorted(spec.jails, key=lambda jail: jail.id) if jail.nic.switch not in routed]
+
+
+def for_jails(spec: HostSpec, policy: Policy) -> Iterator[str]:
+    """Every packet of a jail's, wherever it passes, ends at one of these: all are quick."""
     switches = sorted((part for part in spec.parts if isinstance(part, Switch)), key=lambda switch: switch.name)
     jails = [each for jail in sorted(spec.jails, key=lambda jail: jail.id) for each in jail.stations]
     gates = {
@@ -93,26 +136,16 @@ def ruleset(spec: HostSpec) -> bytes:
     }
     routed = [jail for inside in gates.values() for jail in inside]
     bridged = [jail for jail in jails if jail.nic.switch not in gates]
-    homes = [jail for jail in sorted(spec.jails, key=lambda jail: jail.id) if jail.nic.switch not in gates]
     segments = [(switch, further(switch, spec.jails)) for switch in switches]
-    walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
-    outsides = [part for part in spec.parts if isinstance(part, Outside)]
-    policy = Policy(by_place(spec), walls, Groups(), tuple(p for part in outsides for p in part.uncounted))
-    body = [
-        *(line for part in outsides for line in door(part, spec, policy.groups)),
-        *(line for name, inside in gates.items() for line in routed_switch(name, inside, policy)),
-        *(line for jail in bridged for line in bridged_port(jail, policy)),
-        *to_bridged([switch for switch in switches if not switch.routed], bridged, policy),
-        "# elsewhere",
-        *strangers(routed, policy.groups),
-        *(line for switch, guests in segments if guests for line in on_segment(switch, guests, policy.groups)),
-        *translated(spec, policy.groups),
-        *elsewhere(routed, homes, policy.groups),
-        *host(spec, homes, policy),
-    ]
-    tables = [*policy.groups.definitions(), *(f"table <{name}>" for name in limited(spec))]
-    options = HEAD + (COUNTED if limited(spec) else "")
-    return "\n".join([options, *tables, NORMAL, *translations(spec), START, *body, ""]).encode()
+    yield from (line for p in spec.parts if isinstance(p, Outside) for line in door(p, spec, policy.groups))
+    yield from (line for name, inside in gates.items() for line in routed_switch(name, inside, policy))
+    yield from (line for jail in bridged for line in bridged_port(jail, policy))
+    yield from to_bridged([switch for switch in switches if not switch.routed], bridged, policy)
+    yield "# elsewhere"
+    yield from strangers(routed, policy.groups)
+    yield from (line for switch, guests in segments if guests for line in on_segment(switch, guests, policy.groups))
+    yield from translated(spec, policy.groups)
+    yield from elsewhere(routed, homes(spec), policy.groups)
 
 
 def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:
@@ -296,8 +329,9 @@ def to_bridged(switches: Iterable[Switch], jails: Sequence[Jail], policy: Policy
 
 
 def strangers(routed: Sequence[Jail], groups: Groups) -> Iterator[str]:
-    """With the address of a jail that is behind its switch."""
+    """With the address of a jail that is behind its switch; or with the host's, whom the gates would take it for."""
     if routed:
+        yield f"{SPOOFED} {theirs(routed, groups)}"
         yield f"block drop in quick from {theirs(routed, groups)} to any"
         # its jail is gone, and with it the route
         yield f"block drop out quick from any to {theirs(routed, groups)}"
@@ -329,24 +363,51 @@ def theirs(jails: Sequence[Jail], groups: Groups) -> str:
     return groups([address for jail in jails for address in addresses(jail)])
 
 
-def host(spec: HostSpec, bridged: Sequence[Jail], policy: Policy) -> Iterator[str]:
+def host(spec: HostSpec, policy: Policy) -> Iterator[str]:
     """Jails are judged by now; others reach of the host what the policy says, or everything without one."""
-    ssh = spec.ssh.port
     yield "# the host"
-    yield f"pass in quick inet6 proto ipv6-icmp all icmp6-type {numbers(HEARD)} no state allow-opts"
-    yield "pass out quick inet6 proto ipv6-icmp all no state allow-opts"
-    yield f"pass quick inet proto icmp all icmp-type {numbers(ICMP)} no state"
-    if bridged:
-        yield f"block drop in quick from {theirs(bridged, policy.groups)} to any"
-    # without states, also for connections older than these rules: the one that brings them is such a one
-    yield f"pass in quick proto tcp from any to any port {ssh} flags any no state"
-    yield f"pass out quick proto tcp from any port {ssh} to any flags any no state"
-    for direction in ("in", "out"):
-        rules = policy.rules.get(("", direction), ()) if direction in policy.walls else ()
-        yield from sorted({line for rule in rules for line in host_lines(rule, policy.groups)})
+    yield from messages()
+    yield from as_the_host(spec, policy)
+    yield from opened(spec, policy)
     if not policy.walls:
         yield from known_answers(spec)
     yield from unwalled(policy.walls)
+
+
+def beside(spec: HostSpec, policy: Policy) -> Iterator[str]:
+    """In an anchor: a direction of which the policy says nothing is the administrator's, but for what neighbours of a
+    bridged jail, and the jail, say to each other."""
+    yield "# the host, as far as its policy speaks of it"
+    shared = [part for part in spec.parts if isinstance(part, Switch) and part.uplink]
+    places = [f" on {quoted(nic)}" for part in sorted(shared, key=repr) for nic in (part.name, part.uplink)]
+    for place in [""] if policy.walls else places:
+        yield from messages(place)
+    yield from as_the_host(spec, policy)
+    if policy.walls:
+        yield "pass quick on lo0 all no state"
+        yield from opened(spec, policy)
+    yield from (f"block drop {direction} quick all" for direction in sorted(policy.walls))
+
+
+def messages(place: str = "") -> Iterator[str]:
+    yield f"pass in quick{place} inet6 proto ipv6-icmp all icmp6-type {numbers(HEARD)} no state allow-opts"
+    yield f"pass out quick{place} inet6 proto ipv6-icmp all no state allow-opts"
+    yield f"pass quick{place} inet proto icmp all icmp-type {numbers(ICMP)} no state"
+
+
+def as_the_host(spec: HostSpec, policy: Policy) -> Iterator[str]:
+    if homes(spec):
+        yield f"block drop in quick from {theirs(homes(spec), policy.groups)} to any"
+
+
+def opened(spec: HostSpec, policy: Policy) -> Iterator[str]:
+    yield f"{SPOOFED} (self)"
+    # without states, also for connections older than these rules: the one that brings them is such a one
+    yield f"pass in quick proto tcp from any to any port {spec.ssh.port} flags any no state"
+    yield f"pass out quick proto tcp from any port {spec.ssh.port} to any flags any no state"
+    for direction in ("in", "out"):
+        rules = policy.rules.get(("", direction), ()) if direction in policy.walls else ()
+        yield from sorted({line for rule in rules for line in host_lines(rule, policy.groups)})
 
 
 def known_answers(spec: HostSpec) -> Iterator[str]:

@@ -21,31 +21,53 @@ devices() {
     done
 }
 
-# firewall FILE: loads the rules, then writes down what the kernel made of them. An error keeps those that there are.
+# firewall FILE [ANCHOR]: loads the rules, or those of an anchor in the administrator's, then writes down what the kernel
+# made of them. An error keeps those that there are.
 firewall() {
-    modules pf && pfctl -q -f "$1" || return
-    # -e fails where pf is enabled already
-    pfctl -s info 2>/dev/null | grep -q '^Status: Enabled' || pfctl -q -e || return
-    printf '%s %s\n' "$(sha256 -q "$1")" "$(dump | sha256 -q)" >"$STATE/firewall.stamp"
+    local stamp
+    modules pf && pfctl -q ${2:+-a "$2"} -f "$1" || return
+    if [ -n "$2" ]; then
+        stamp=$STATE/anchor.stamp
+        in_force "$2" || return
+    else
+        stamp=$STATE/firewall.stamp
+        # -e fails where pf is enabled already
+        enabled || pfctl -q -e || return
+    fi
+    printf '%s %s\n' "$(sha256 -q "$1")" "$(dump "$2" | sha256 -q)" >"$stamp"
 }
 
-# dump: all that the kernel holds of our rules; what is in their tables does not show in them. Tables are asked for by the
+enabled() { pfctl -s info 2>/dev/null | grep -q '^Status: Enabled'; }
+
+# in_force ANCHOR: whether pf comes to its rules; both are the administrator's to see to
+in_force() {
+    local kind
+    for kind in nat-anchor rdr-anchor anchor; do
+        { pfctl -s nat; pfctl -s rules; } 2>/dev/null | grep -qxF "$kind \"$1\" all" || {
+            echo "our rules are loaded, and not in force: /etc/pf.conf, as it is loaded, has no line $kind \"$1\""
+            return 1
+        }
+    done
+    enabled || { echo 'our rules are loaded, and not in force: pf is not enabled'; return 1; }
+}
+
+# dump [ANCHOR]: all that the kernel holds of our rules; what is in their tables does not show in them. Tables are asked for by the
 # rules' names: those of the rules before stay until no state has these (pf_ioctl.c, pf_unlink_rule), and are not in force.
 dump() {
     local table
     {
-        pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
-                pfctl -t "$table" -T show
+        pfctl ${1:+-a "$1"} -s rules && pfctl ${1:+-a "$1"} -s nat &&
+            for table in $(pfctl ${1:+-a "$1"} -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl ${1:+-a "$1"} -t "$table" -T show
             done
     } 2>/dev/null
 }
 
-# expire FILE: whom a rate has cut off may come again; a line is a table and seconds (cron)
+# expire FILE [ANCHOR]: whom a rate has cut off may come again; a line is a table and seconds (cron)
 expire() {
     local table seconds
     while read -r table seconds; do
-        pfctl -q -t "$table" -T expire "$seconds" 2>/dev/null || :
+        pfctl -q ${2:+-a "$2"} -t "$table" -T expire "$seconds" 2>/dev/null || :
     done <"$1"
 }
 

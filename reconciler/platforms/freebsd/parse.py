@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
-from reconciler.platforms.freebsd import datasets, network
+from reconciler.platforms.freebsd import anchor, datasets, network
 from reconciler.platforms.freebsd.jail import LASTING, SETTINGS, granted
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.freebsd.tunnel import INSIDE
@@ -79,6 +79,11 @@ class BsdLines(Lines):
         return datasets.seen(self.of("dataset"))
 
     @cached_property
+    def anchors(self) -> frozenset[str]:
+        """Rules of the administrator's that name ours."""
+        return frozenset(fields[0] for fields in self.of("names"))
+
+    @cached_property
     def facts(self) -> dict[str, str]:
         return self.pairs("fact")
 
@@ -101,6 +106,9 @@ def parse(output: bytes, manifest: Manifest) -> Observation:
         *datasets.refusals(manifest, lines.zfs, lines.facts.get("zfs", "")),
     )
     seen = observation(manifest, lines, lambda r: runtime(r, lines), ALWAYS, degraded(manifest, lines), refusals)
+    before = [fields[0] for fields in lines.of("passes")]
+    unwalled = anchor.refusals(manifest, seen.inventory, lines.anchors, before, lines.facts.get("pf", ""))
+    seen = replace(seen, refusals=(*seen.refusals, *unwalled))
     return replace(seen, obstacles=dict(datasets.obstacles(manifest, lines.zfs, lines.files)))
 
 
@@ -129,6 +137,12 @@ def observed_rules(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, s
     yield from observed_ruleset(resource, lines)
     if lines.first("dump"):
         yield "enabled", network.yes(lines.facts.get("pf") == "Enabled")
+
+
+def observed_anchor(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
+    """What is loaded and not named holds nobody."""
+    for attribute, value in observed_ruleset(resource, lines, "anchor-"):
+        yield attribute, value if anchor.named(lines.anchors) else "not in force"
 
 
 def observed_root(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, str]]:
@@ -226,6 +240,7 @@ RUNTIME: Mapping[str, Callable[[Resource, BsdLines], Iterator[tuple[str, str]]]]
     "devices/1": observed_devices,
     "sysctl/1": observed_sysctl,
     "ruleset/1": observed_rules,
+    "anchor/1": observed_anchor,
     "tree/1": observed_tree,
     "data/1": observed_data,
     "root/1": observed_root,

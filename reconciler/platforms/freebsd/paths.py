@@ -17,6 +17,8 @@ EXPIRY = f"{ETC}/pf.expire"
 CRON = "/etc/cron.d/reconciler"
 TUNNELS = f"{ETC}/tunnels"
 LOGS = "/var/log/reconciler"
+ANCHOR = "reconciler"
+"""What the administrator's pf.conf calls the place of our rules, where they are not all there is."""
 DEVICES = "7547"
 """The number of our devfs ruleset; those below 1000 are the system's and the administrator's."""
 

@@ -45,6 +45,7 @@ def calls(manifest: Manifest) -> Iterator[str]:
     yield fed("loaded", [r.name for r in by_type.get("module/1", ())])
     yield from (f"devices_of {r.name}" for r in by_type.get("devices/1", ()))
     yield "rules"
+    yield from (f"anchor {r.name}" for r in by_type.get("anchor/1", ()))
 
 
 def seal(root: Resource) -> str:

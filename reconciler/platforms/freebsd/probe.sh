@@ -8,7 +8,8 @@
 #   program TUNNEL VERDICT       whether its copy is what the host has
 #   dataset PROPERTY..           as zfs(8) lists them
 #   tree DIGEST VERDICT, sysctl KEY VALUE, module NAME, devices RULE, fact NAME VALUE
-#   dump SHA, stamp FILE-SHA DUMP-SHA
+#   dump SHA, stamp FILE-SHA DUMP-SHA; anchor-dump and anchor-stamp: the same of our anchor in the administrator's rules
+#   names RULE                   of theirs, that names it; passes RULE: one before it that would let packets pass it by
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -25,12 +26,13 @@ looks() {
     (cd "$1" && find . -exec stat -f '%N %HT %Mp%Lp %u:%g %z %Fm %Y' {} + | sort | sha256 -q)
 }
 
-# dump: as in functions.sh, which may not be on this host yet
+# dump [ANCHOR]: as in functions.sh, which may not be on this host yet
 dump() {
+    local table
     {
-        pfctl -s rules && pfctl -s nat &&
-            for table in $(pfctl -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
-                pfctl -t "$table" -T show
+        pfctl ${1:+-a "$1"} -s rules && pfctl ${1:+-a "$1"} -s nat &&
+            for table in $(pfctl ${1:+-a "$1"} -s rules | tr ' ' '\n' | sed -n 's/^<\(t_.*\)>$/\1/p' | sort -u); do
+                pfctl ${1:+-a "$1"} -t "$table" -T show
             done
     } 2>/dev/null
 }
@@ -155,4 +157,15 @@ rules() {
     [ -z "$(pfctl -s rules 2>/dev/null)" ] || printf 'dump\t%s\n' "$(dump | sha256 -q)"
     pfctl -s info 2>/dev/null | sed -n 's/^Status: \([A-Za-z]*\).*/fact	pf	\1/p'
     [ ! -e "$STATE/firewall.stamp" ] || printf 'stamp\t%s\n' "$(cat "$STATE/firewall.stamp")"
+}
+
+# anchor NAME: our rules in it, and what the administrator's make of it
+anchor() {
+    kldstat -q -m pf || return 0
+    [ -z "$(pfctl -a "$1" -s rules 2>/dev/null)" ] || printf 'anchor-dump\t%s\n' "$(dump "$1" | sha256 -q)"
+    [ ! -e "$STATE/anchor.stamp" ] || printf 'anchor-stamp\t%s\n' "$(cat "$STATE/anchor.stamp")"
+    { pfctl -s nat; pfctl -s rules; } 2>/dev/null | awk -v name="\"$1\"" '
+        $1 ~ /anchor$/ && $2 == name { print "names\t" $0; if ($1 == "anchor") exit }
+        $1 == "pass" && / quick / && !/ on lo0 / { held = held "passes\t" $0 "\n" }
+        END { printf "%s", held }'
 }

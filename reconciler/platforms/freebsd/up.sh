@@ -9,15 +9,15 @@ case $1 in
         modules $(cat modules) || exit
         sysctl -q -f sysctl.conf
         devices
-        # without rules no port is joined and no jail starts
-        firewall pf.conf || exit
+        # without rules no port is joined and no jail starts; there are both files while one takes the place of the other
+        { [ -e pf.anchor ] && firewall pf.anchor reconciler; } || { [ -e pf.conf ] && firewall pf.conf; } || exit
         for file in network/[0-9]*; do
             # one jail's broken cable must not keep the others dark
             (set -e; . "./$file") || echo "$file failed" >&2
         done
         ;;
     jails)
-        [ -e /var/lib/reconciler/firewall.stamp ] || exit
+        [ -e /var/lib/reconciler/firewall.stamp ] || [ -e /var/lib/reconciler/anchor.stamp ] || exit
         while read -r name live; do
             (set -e; up "$name" "$live") || echo "jail $name failed" >&2
         done <jails/list

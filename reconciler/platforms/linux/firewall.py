@@ -17,6 +17,12 @@ from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, li
 from reconciler.platforms.files import digest
 from reconciler.platforms.linux.paths import UNITS
 
+SPOOFED = "meta l4proto { tcp, udp } ip6 saddr != fe80::/10 fib saddr type local fib daddr type local drop"
+"""Nobody comes from outside as the host. By IPv4 the kernel sees to that (fib_frontend.c, fib_validate_source), by IPv6
+nobody does. Neighbours defend an address in its own name (RFC 4861, 7.2.4), what the host says to a group comes back by
+the interface it went out, and a router of the segment may be called fe80::1 as our bridges are. Jails need no such
+line: to them the host's address is anybody's, and what it says itself is never forwarded.
+"""
 UNIT_NAME = "reconciler-firewall.service"
 
 
@@ -285,6 +291,7 @@ def input_chain(
     yield "  chain input {"
     yield "    type filter hook input priority filter; policy accept;"
     yield '    iifname "lo" accept'
+    yield f"    {SPOOFED}"
     if jails:
         # frames to 01:80:c2:00:00:0X are taken from a port past its bridge and its rules (kernel, br_handle_frame)
         yield f"    iifname {{ {quoted(nic.host_side for jail in jails for nic in (jail.nic, *jail.more))} }} drop"

@@ -531,6 +531,11 @@ def fitting(kind: str, to: Where, rule: Rule) -> Where:
     return to
 
 
+def group(interface: str) -> str:
+    """A name without a number at its end is of all that are called so and numbered (pfi_kkif_match)."""
+    return interface.rstrip("0123456789")
+
+
 # ── packets ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -678,7 +683,7 @@ class Firewall:
         source, destination = ip_address(packet.source), ip_address(packet.destination)
         return (
             rule.direction in ("", direction)
-            and (not rule.interface or (rule.interface == interface) != rule.elsewhere)
+            and (not rule.interface or (rule.interface in (interface, group(interface))) != rule.elsewhere)
             and rule.family in ("", "inet" if source.version == 4 else "inet6")
             and rule.protocol in ("", packet.protocol)
             and rule.icmp in (None, packet.icmp)

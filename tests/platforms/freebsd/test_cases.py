@@ -7,8 +7,8 @@ Each other folder says what is different: `repository/` (files that differ, `gon
 The host has the base's files: what a case's own documents want otherwise, the probe found different. `plan.txt` is what
 people read, `steps.txt` what is done, without the contents of files; digests that change with our own scripts are `…`.
 Where both say what should be and `bug.txt` what is instead, the case fails as long as the bug is there.
-`{…}` in a probe stands for a digest of the base's own manifest. Recorded outputs are of a real 13.2; cases `invented-…`
-are built by hand.
+`{…}` in a probe stands for a digest of the base's own manifest, or of the case's where the base has none. Recorded
+outputs are of a real 13.2; cases `invented-…` are built by hand.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def said(case: Path, wanted: Manifest) -> bytes:
     text += "".join(f"{line}\n" for line in lines(case / "says.txt"))
     there = {fields[1] for fields in map(str.split, text.splitlines()) if fields[0] == "file"}
     text += "".join(line for path, line in differing(case, base, wanted) if path in there)
-    for name, value in digests(base).items():
+    for name, value in (digests(wanted) | digests(base)).items():
         text = text.replace(f"{{{name}}}", value)
     return text.encode()
 

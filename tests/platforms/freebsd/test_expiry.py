@@ -19,14 +19,16 @@ RATES = {80: Rate(100, 10, 60), 443: Rate(100, 10, 3600)}
 RATED = spec(jail("acme--www"), *(replace(rule("acme--www", "in", port), rate=rate) for port, rate in RATES.items()))
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    one = Host(tmp_path)
-    given = (*boot_files(RATED), *rules(RATED).files, *expiry(RATED))
-    for file in given:
+@pytest.fixture(params=["", "-a reconciler"], ids=["a ruleset of our own", "an anchor"])
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Host:
+    """The file `/where` says which of pf's tables are meant."""
+    one, whole = Host(tmp_path), replace(RATED, firewall="anchor" if request.param else "ruleset")
+    loaded = rules(whole).files[0]
+    for file in (*boot_files(whole), loaded, *expiry(whole)):
         assert isinstance(file.content, bytes)
         one.write(file.path, file.content, file.mode)
-    assert one.run("kldload pf; pfctl -q -f /etc/reconciler/pf.conf").returncode == 0
+    one.write("/where", request.param)
+    assert one.run(f"kldload pf; pfctl -q $(cat /where) -f {loaded.path}").returncode == 0
     return one
 
 
@@ -39,14 +41,16 @@ def cron(host: Host) -> str:
 
 
 def shown(host: Host) -> str:
-    return host.run(f"for t in {' '.join(sorted(limited(RATED)))}; do pfctl -t $t -T show; done").stdout.decode()
+    tables = " ".join(sorted(limited(RATED)))
+    return host.run(f"for t in {tables}; do pfctl $(cat /where) -t $t -T show; done").stdout.decode()
 
 
 def test_each_table_forgets_after_its_own_time(host: Host) -> None:
     for table in limited(RATED):
-        host.run(f"pfctl -q -t {table} -T add 192.0.2.9")
+        host.run(f"pfctl -q $(cat /where) -t {table} -T add 192.0.2.9")
     with host.changing() as state:
-        for table in state["pf"]["tables"].values():
+        homes = (state["pf"], *state["pf"]["anchors"].values())
+        for table in (table for home in homes for table in home["tables"].values()):
             table["since"] = {address: at - 120 for address, at in table.get("since", {}).items()}
     done = host.run(cron(host))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -54,7 +58,7 @@ def test_each_table_forgets_after_its_own_time(host: Host) -> None:
 
 
 def test_a_table_that_is_gone_is_no_error_and_keeps_none_of_the_others(host: Host) -> None:
-    host.run("pfctl -q -F Tables")
+    host.run("pfctl -q $(cat /where) -F Tables")
     done = host.run(cron(host))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -518,6 +518,13 @@ def test_the_longest_id_makes_labels_that_pf_takes(id: str) -> None:
     assert {len(label) for label in labels(ruleset(spec(whole, rule(id))))} == {63}
 
 
+def test_the_host_may_speak_to_itself_by_any_loopback_and_nobody_else_as_the_host() -> None:
+    firewall = Firewall(parsed(spec(jail("acme--www"))), {"em0": ["2001:db8::a"], "lo1": ["2001:db8::b"]})
+    packet = Packet("tcp", "2001:db8::a", "2001:db8::b", 5432, 50000)
+    passed = [firewall.passes("in", nic, packet) for nic in ("lo0", "lo1", "em0", "tap0")]
+    assert passed == [True, True, False, False]
+
+
 def test_forged_visitors_of_a_rated_port_do_not_keep_the_others_out() -> None:
     assert any(isinstance(part, Rule) and part.rate for part in RICH.parts)
     assert int(parsed(RICH).settings["src-nodes"]) >= 100_000

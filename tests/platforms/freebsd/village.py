@@ -90,8 +90,8 @@ class Village:
     def look(self) -> Report:
         return self._pass(apply=False)
 
-    def apply(self) -> Report:
-        return self._pass(apply=True)
+    def apply(self, adopt: bool = False) -> Report:
+        return self._pass(apply=True, adopt=adopt)
 
     def apply_killed(self, at: int) -> Report:
         self.host.path("/tmp/steps").unlink(missing_ok=True)
@@ -108,9 +108,10 @@ class Village:
         assert report.ready, (summary(report), report.failures, [c.words for c in report.pending])
         return report
 
-    def _pass(self, apply: bool, deadly_at: int = 0) -> Report:
+    def _pass(self, apply: bool, deadly_at: int = 0, adopt: bool = False) -> Report:
         wire = ShellWire(Line(self.host, deadly_at), FREEBSD)  # type: ignore[arg-type]
-        return reconcile(self.spec, wire, stock, Pass(Circumstances(TODAY, reviewed=True), apply=apply))
+        given = Circumstances(TODAY, reviewed=True, adopt=adopt)
+        return reconcile(self.spec, wire, stock, Pass(given, apply=apply))
 
 
 def stock(source: Source) -> BinaryIO:

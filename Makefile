@@ -8,7 +8,7 @@ RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check lab-test lab-test-1 lab-test-2 lab-test-3 faults bench soak lock clean
+.PHONY: demo test check lab-test lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5 faults bench soak lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -25,20 +25,19 @@ lab-test: $(VENV)/ready .packages
 ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory -j3 --output-sync=target lab-test-1 lab-test-2 lab-test-3
+	$(MAKE) --no-print-directory -j5 --output-sync=target lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5
 endif
 
-# Three thirds, each in namespaces of its own: they wait half of their time, so that two cores are enough for them.
-FIRST := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-z]*.py)
-SECOND := tests/platforms tests/bsd tests/cli tests/load tests/reconcile tests/repo
-lab-test-1:
-	$(RUN) -m pytest $(FIRST)
+# Five parts, each in namespaces of its own: tests wait more than they work, so that two cores are enough for all.
+PART_1 := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-o]*.py)
+PART_2 := $(wildcard tests/linux/test_[p-z]*.py)
+PART_3 := tests/platforms
+PART_4 := tests/bsd tests/cli tests/load tests/reconcile tests/repo
+lab-test-1 lab-test-2 lab-test-3 lab-test-4: lab-test-%:
+	$(RUN) -m pytest $(PART_$*)
 
-lab-test-2:
-	$(RUN) -m pytest $(SECOND)
-
-lab-test-3:
-	$(RUN) -m pytest tests $(addprefix --ignore=,$(FIRST) $(SECOND))
+lab-test-5:
+	$(RUN) -m pytest tests $(addprefix --ignore=,$(PART_1) $(PART_2) $(PART_3) $(PART_4))
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages

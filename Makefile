@@ -8,7 +8,7 @@ RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo test check lab-test lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5 faults bench soak lock clean
+.PHONY: demo test check lab-test faults bench soak lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -25,19 +25,22 @@ lab-test: $(VENV)/ready .packages
 ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory -j5 --output-sync=target lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5
+	$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS)
 endif
 
-# Five parts, each in namespaces of its own: tests wait more than they work, so that two cores are enough for all.
+# Parts, each in namespaces of its own: tests wait half of their time, so that two cores are enough for all.
+PARTS := $(addprefix lab-test-,1 2 3 4 5 6)
 PART_1 := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-o]*.py)
 PART_2 := $(wildcard tests/linux/test_[p-z]*.py)
-PART_3 := tests/platforms
-PART_4 := tests/bsd tests/cli tests/load tests/reconcile tests/repo
-lab-test-1 lab-test-2 lab-test-3 lab-test-4: lab-test-%:
+PART_3 := $(wildcard tests/platforms/freebsd/test_[a-e]*.py) tests/cli tests/repo
+PART_4 := $(wildcard tests/platforms/freebsd/test_[f-z]*.py) $(wildcard tests/platforms/test_*.py) tests/load
+PART_5 := tests/bsd tests/reconcile tests/fetch tests/kinds
+.PHONY: $(PARTS)
+lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5: lab-test-%:
 	$(RUN) -m pytest $(PART_$*)
 
-lab-test-5:
-	$(RUN) -m pytest tests $(addprefix --ignore=,$(PART_1) $(PART_2) $(PART_3) $(PART_4))
+lab-test-6:
+	$(RUN) -m pytest tests $(foreach n,1 2 3 4 5,$(addprefix --ignore=,$(PART_$n)))
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages

@@ -47,6 +47,8 @@ def unit_text(part: Tunnel, key: str, runs: str) -> bytes:
         "Wants=reconciler-network.service",
         "StartLimitIntervalSec=0",
         "[Service]",
+        # it has started when it is spiped and says what it runs as: a look a moment later must find that
+        "Type=exec",
         f"Environment=RECONCILER_RUNS={runs}",
         f"ExecStart={command(part, key)}",
         f"NetworkNamespacePath=/run/netns/{part.jail}",

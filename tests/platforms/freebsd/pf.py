@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from itertools import product
 
@@ -113,14 +114,30 @@ class Packet:
 
     @property
     def answer(self) -> Packet:
-        ends = replace(self, source=self.destination, destination=self.source, tag="")
-        icmp = {8: 0, 128: 129}.get(self.icmp, self.icmp)
-        return replace(ends, port=self.source_port, source_port=self.port, flags="SA", icmp=icmp)
+        return answer(self)
 
     @property
     def connection(self) -> Packet:
         """What states know of it."""
-        return replace(self, flags="", options=False, tag="", icmp={0: 8, 129: 128}.get(self.icmp, self.icmp))
+        return connection(self)
+
+
+# few packets are asked about hundreds of rules: parsing their addresses again each time took most of the time
+
+
+@cache
+def answer(packet: Packet) -> Packet:
+    ends = replace(packet, source=packet.destination, destination=packet.source, tag="")
+    icmp = {8: 0, 128: 129}.get(packet.icmp, packet.icmp)
+    return replace(ends, port=packet.source_port, source_port=packet.port, flags="SA", icmp=icmp)
+
+
+@cache
+def connection(packet: Packet) -> Packet:
+    return replace(packet, flags="", options=False, tag="", icmp={0: 8, 129: 128}.get(packet.icmp, packet.icmp))
+
+
+address_of = cache(ip_address)
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -680,7 +697,7 @@ class Firewall:
         return replace(packet, source=to, source_port=ports or (free if packet.source_port else 0))
 
     def _matches(self, rule: Rule, direction: str, interface: str, packet: Packet, failed: str) -> bool:
-        source, destination = ip_address(packet.source), ip_address(packet.destination)
+        source, destination = address_of(packet.source), address_of(packet.destination)
         return (
             rule.direction in ("", direction)
             and (not rule.interface or (rule.interface in (interface, group(interface))) != rule.elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ ADMINISTRATORS = {
 """What stands before the anchor and behind it. All in it is quick, so it is the same as if it stood there itself."""
 
 
+@cache
 def within(host: HostSpec, before: str, after: str) -> Ruleset:
     first, _, rules = firewall.anchored(host).decode().rpartition("\n\n")
     return parse(f"set skip on lo0\n{first}\n{before}{rules}{after}")
@@ -51,7 +53,7 @@ def test_the_host_itself_is_the_administrators_where_no_policy_speaks_of_it(afte
 
 
 def test_every_rule_is_quick_and_nothing_is_there_that_an_anchor_cannot_have() -> None:
-    for host in [*(question[1] for question in QUESTIONS), RICH]:
+    for host in {*(question[1] for question in QUESTIONS), RICH}:
         found = parse(firewall.anchored(host).decode())
         assert all(rule.quick for rule in found.rules)
         assert not found.skipped and not found.settings and not found.scrubs

@@ -1,8 +1,8 @@
 """An apply that is killed, cut off or garbled leaves a host that one more pass makes right.
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
-and kills the script with all its children. With RECONCILER_KILLS=all (`make faults`) after every step and every command;
-otherwise after every other step that is not one more file of the same change, and after a few commands.
+and kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
+after every other step that is not one more file of the same change, and after a few commands.
 """
 
 from __future__ import annotations

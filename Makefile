@@ -32,9 +32,9 @@ endif
 PARTS := $(addprefix lab-test-,1 2 3 4 5 6)
 PART_1 := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-o]*.py)
 PART_2 := $(wildcard tests/linux/test_[p-z]*.py)
-PART_3 := $(wildcard tests/platforms/freebsd/test_[a-e]*.py) tests/cli tests/repo
-PART_4 := $(wildcard tests/platforms/freebsd/test_[f-z]*.py) $(wildcard tests/platforms/test_*.py) tests/load
-PART_5 := tests/bsd tests/reconcile tests/fetch tests/kinds
+PART_3 := tests/platforms/freebsd/test_anchor.py tests/platforms/freebsd/test_flow.py
+PART_4 := $(filter-out $(PART_3),$(wildcard tests/platforms/freebsd/test_*.py tests/platforms/test_*.py)) tests/load tests/cli
+PART_5 := tests/bsd tests/reconcile tests/repo tests/fetch tests/kinds
 .PHONY: $(PARTS)
 lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5: lab-test-%:
 	$(RUN) -m pytest $(PART_$*)

@@ -205,9 +205,10 @@ def test_a_permission_that_is_taken_back_takes_its_states_with_it(village: Villa
 
 
 @pretended
-def test_a_ruleset_of_our_own_gives_way_to_the_administrators_without_a_moment_between(tmp_path: Path) -> None:
-    village = Village(tmp_path / "village")
-    village.converge()
+def test_a_ruleset_of_our_own_gives_way_to_the_administrators_without_a_moment_between(
+    standing: Village, tmp_path: Path
+) -> None:
+    village = standing.copied(tmp_path / "village")
     village.host.write("/etc/pf.conf", THEIRS)
     anchored(village)
     assert "our rules are loaded, and not in force" in refused(village.apply())
@@ -222,9 +223,8 @@ def test_a_ruleset_of_our_own_gives_way_to_the_administrators_without_a_moment_b
 
 
 @pretended
-def test_a_host_in_between_comes_up_with_the_rules_it_had(tmp_path: Path) -> None:
-    village = Village(tmp_path / "village")
-    village.converge()
+def test_a_host_in_between_comes_up_with_the_rules_it_had(standing: Village, tmp_path: Path) -> None:
+    village = standing.copied(tmp_path / "village")
     anchored(village)
     village.apply()
     village.host.reboot()

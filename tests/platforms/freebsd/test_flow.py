@@ -20,19 +20,10 @@ HOME = "/var/lib/reconciler/jails/acme--www"
 MINE = "ifconfig jxs7kwkgqky"
 
 
-@pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Village:
-    """A host as it should be; each test has a copy of its own."""
-    village = Village(tmp_path_factory.mktemp("settled") / "village")
-    village.converge()
-    again = village.look()
-    assert again.ready, [change.words for change in again.pending]
-    return village
-
-
 @pytest.fixture
-def village(settled: Village, tmp_path: Path) -> Village:
-    return settled.copied(tmp_path / "village")
+def village(standing: Village, tmp_path: Path) -> Village:
+    """Each test has a copy of its own."""
+    return standing.copied(tmp_path / "village")
 
 
 def told(report: Report) -> str:
@@ -46,36 +37,36 @@ def disrupted(report: Report) -> set[str]:
 # ── what is there after a first apply ────────────────────────────────────────────────────────────────────────
 
 
-def test_both_jails_run_with_what_they_are_held_to(settled: Village) -> None:
-    shown = settled.type("jls -n name vnet securelevel enforce_statfs children.max devfs_ruleset allow.set_hostname")
+def test_both_jails_run_with_what_they_are_held_to(standing: Village) -> None:
+    shown = standing.type("jls -n name vnet securelevel enforce_statfs children.max devfs_ruleset allow.set_hostname")
     held = "vnet=new securelevel=2 enforce_statfs=2 children.max=0 devfs_ruleset=7547 allow.noset_hostname"
     assert shown.splitlines() == [f"name=acme__db {held}", f"name=acme__www {held}"]
 
 
-def test_a_jail_has_its_address_its_way_out_and_its_end_of_the_cable(settled: Village) -> None:
-    inside = settled.type("jexec acme__www ifconfig; jexec acme__www netstat -rn -f inet6")
+def test_a_jail_has_its_address_its_way_out_and_its_end_of_the_cable(standing: Village) -> None:
+    inside = standing.type("jexec acme__www ifconfig; jexec acme__www netstat -rn -f inet6")
     assert "inet6 2001:db8:ca00:1::d7b7:4047 prefixlen 128" in inside
     assert "inet 10.0.4.30 netmask 0xffffff00" in inside
     assert "fe80::1%" in next(line for line in inside.splitlines() if line.startswith("default"))
 
 
-def test_the_host_knows_its_jails_which_lie_in_no_prefix_of_its_own(settled: Village) -> None:
-    inner = settled.type("jexec acme__www ifconfig | awk '$1 == \"ether\" { print $2; exit }'").strip()
-    known = settled.type("ndp -an").splitlines()
+def test_the_host_knows_its_jails_which_lie_in_no_prefix_of_its_own(standing: Village) -> None:
+    inner = standing.type("jexec acme__www ifconfig | awk '$1 == \"ether\" { print $2; exit }'").strip()
+    known = standing.type("ndp -an").splitlines()
     assert [line.split()[1] for line in known if line.startswith("2001:db8:ca00:1::d7b7:4047 ")] == [inner]
 
 
-def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(settled: Village) -> None:
-    assert "daemon: acme--www[" in settled.type("ps -axww -J acme__www -o command")
+def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(standing: Village) -> None:
+    assert "daemon: acme--www[" in standing.type("ps -axww -J acme__www -o command")
 
 
-def test_rules_of_rctl_stand_for_the_limits(settled: Village) -> None:
-    assert "jail:acme__www:vmemoryuse:deny=268435456" in settled.type("rctl")
+def test_rules_of_rctl_stand_for_the_limits(standing: Village) -> None:
+    assert "jail:acme__www:vmemoryuse:deny=268435456" in standing.type("rctl")
 
 
-def test_nothing_of_ours_is_in_the_administrators_files(settled: Village) -> None:
-    assert "reconciler" not in settled.host.read("/etc/rc.conf")
-    assert not settled.host.path("/etc/jail.conf").exists()
+def test_nothing_of_ours_is_in_the_administrators_files(standing: Village) -> None:
+    assert "reconciler" not in standing.host.read("/etc/rc.conf")
+    assert not standing.host.path("/etc/jail.conf").exists()
 
 
 def test_after_a_restart_the_boot_hook_alone_brings_everything_back(village: Village) -> None:
@@ -463,9 +454,9 @@ def test_an_apply_waits_for_the_lock_of_another_and_says_so(village: Village) ->
 KILLS = os.environ.get("RECONCILER_KILLS") == "all"
 
 
-def test_a_first_apply_that_is_killed_goes_on_where_it_was(settled: Village, tmp_path: Path) -> None:
+def test_a_first_apply_that_is_killed_goes_on_where_it_was(standing: Village, tmp_path: Path) -> None:
     """At a few of its steps, spread over all of them; with RECONCILER_KILLS=all at every one."""
-    for at in range(1, settled.steps + 1) if KILLS else (settled.steps * 2 // 3, settled.steps - 1):
+    for at in range(1, standing.steps + 1) if KILLS else (standing.steps * 2 // 3, standing.steps - 1):
         village = Village(tmp_path / str(at))
         assert "status" in village.apply_killed(at).unreachable
         village.converge()

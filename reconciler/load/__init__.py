@@ -12,7 +12,7 @@ line and column.
 from __future__ import annotations
 
 from reconciler.load.document import document
-from reconciler.load.files import SECRET, ignored, list_at, secret, stray, unreadable
+from reconciler.load.files import SECRET, ignored, list_at, secret, secret_at, stray, unreadable
 from reconciler.load.formats import PATTERNS, whole
 from reconciler.load.lists import listed
 from reconciler.load.positions import locate, place
@@ -20,7 +20,7 @@ from reconciler.load.words import nearest
 from reconciler.model import Document, ListFile, Problem, SecretFile
 from reconciler.schemas import kind_of
 
-__all__ = ["PATTERNS", "ignored", "list_at", "load", "locate", "nearest", "place", "unreadable", "whole"]
+__all__ = ["PATTERNS", "ignored", "list_at", "load", "locate", "nearest", "place", "secret_at", "unreadable", "whole"]
 
 
 def load(path: str, data: bytes) -> Document | SecretFile | ListFile | tuple[Problem, ...]:

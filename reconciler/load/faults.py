@@ -136,6 +136,8 @@ def _type(fault: _Fault) -> Iterator[Finding]:
 
 def _type_hint(wanted: str, value: Any, fault: _Fault) -> str:
     scalar = isinstance(value, str | int | float)
+    if "enum" in fault.schema:
+        return f"write {' or '.join(map(str, fault.schema['enum']))}"
     if wanted == "string" and scalar:
         fits = "pattern" not in fault.schema or whole(fault.schema["pattern"]).is_valid(shown(value))
         return "put it in quotes, as it stands" if fits else pattern_hint(fault.schema)
@@ -221,9 +223,9 @@ def _either(fault: _Fault) -> Iterator[Finding]:
 def _either_text(fault: _Fault, branches: list[Schema]) -> Finding:
     for branch in branches:
         right = canonical(branch["format"], fault.value) if "format" in branch else None
-        if right is not None and "/" in fault.value:
-            rule = FORMATS[branch["format"]].rule
-            return fault.says(f"must be written {right}, not {shown(fault.value)}", f"write {right} ({rule})")
+        if right is not None:
+            how = f"({FORMATS[branch['format']].rule})" if "/" in fault.value else "for that address alone"
+            return fault.says(f"must be written {right}, not {shown(fault.value)}", f"write {right} {how}")
     words = " or ".join(_branch(branch) for branch in branches)
     return fault.says(f"must be {words}, not {shown(fault.value)}", described(fault.schema))
 

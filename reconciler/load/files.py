@@ -50,6 +50,12 @@ def list_at(path: str) -> str:
     return match["name"] if match else ""
 
 
+def secret_at(path: str) -> str:
+    """The name of the secret that lives at this path, "" where none does."""
+    match = SECRET.fullmatch(path)
+    return match["name"] if match else ""
+
+
 @lru_cache(maxsize=1024)
 def foreign(top: str) -> bool:
     """Whether the first part of a path is nothing like a folder where documents live."""
@@ -138,6 +144,8 @@ def _unsealed(data: bytes) -> tuple[str, str] | None:
     """Why this is no ciphertext; (message, hint)."""
     if len(data) > LARGEST_SECRET:
         return f"this secret is {len(data):,} bytes long; at most {LARGEST_SECRET:,} are accepted", ""
+    if not data.strip():
+        return "this secret is empty", ENCRYPT
     if data.startswith(b"age-encryption.org/"):
         return "this is encrypted, but not ASCII-armoured", ENCRYPT
     if not data.startswith(b"-----BEGIN AGE ENCRYPTED FILE-----"):

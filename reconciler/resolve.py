@@ -7,15 +7,16 @@ follows from that is the caller's. Must not know git, hosts' real state or platf
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
-from reconciler.kinds.documents import Lists, Named, Place
+from reconciler.kinds.documents import Known, Lists, Named, Place
 from reconciler.kinds.lists import own_problems
 from reconciler.kinds.platform import guard
-from reconciler.load import list_at
+from reconciler.load import list_at, secret_at
 from reconciler.model import (
     Claim,
     Document,
@@ -132,6 +133,12 @@ def lists(folder: Folder) -> Lists:
     return found
 
 
+def secrets(folder: Folder) -> Known[SecretFile]:
+    found = Known({file.name: file for file in folder.documents if isinstance(file, SecretFile)})
+    found.broken = frozenset(filter(None, (secret_at(problem.path) for problem in folder.problems)))
+    return found
+
+
 def expand(folder: Folder, staff: Staff) -> Household:
     if not folder.customer:
         return Household(folder, tuple(expand_staff(folder, staff)))
@@ -141,8 +148,7 @@ def expand(folder: Folder, staff: Staff) -> Household:
         path = f"customers/{folder.customer}/customer.yaml"
         lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
-    secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder))
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets(folder), staff, lists(folder))
     return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
@@ -199,8 +205,11 @@ def rightful(rival: str, customer: str, households: Mapping[str, Household]) -> 
 
 
 def taken(claim: Claim, scope: str, value: str, others: list[str]) -> Problem:
+    """As it is said: port 80 of a host, an interface web_a on one."""
+    what, *whose = re.split(" (?=of |on |in )", scope, maxsplit=1)
     where = f"by {', '.join(others[:3])}" if others else "twice in this file"
-    return problem(claim.path, claim.pointer, f"{scope} {value} is taken {where}", "only one can have it")
+    message = f"{' '.join((what, value, *whose))} is taken {where}"
+    return problem(claim.path, claim.pointer, message, "only one can have it")
 
 
 def nested_domains(households: Mapping[str, Household]) -> Iterator[tuple[str, Problem]]:

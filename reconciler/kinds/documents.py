@@ -107,7 +107,7 @@ class Tenant:
 
     customer: Document
     jails: Named
-    secrets: Mapping[str, SecretFile]
+    secrets: Known[SecretFile]
     staff: Staff = field(repr=False)
     lists: Lists = field(default_factory=Lists)
     """Its own; its jails may name staff's as well."""
@@ -255,17 +255,25 @@ def single(interface: str) -> str:
 
 
 def missing(
-    document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object]
+    document: Document, pointer: Pointer, what: str, name: str, known: Mapping[str, object], make: str = ""
 ) -> Iterator[Problem]:
-    """A reference to something that is not there, with the nearest right name or the list of them.
+    """A reference to something that is not there, with the nearest right name, or all of them and how to `make` it.
 
     What is there but broken is no second Problem: one misspelt key in a blueprint would be told once a jail.
     """
     if isinstance(known, Known) and name in known.broken:
         return
     guess = nearest(name, known)
-    hint = f"did you mean {guess}?" if guess else f"there is {', '.join(sorted(known)[:12])}" if known else ""
+    there = f"there is {', '.join(sorted(known)[:12])}" if known else ""
+    hint = f"did you mean {guess}?" if guess else "; ".join(filter(None, (there, make)))
     yield problem(document.path, pointer, f"there is no {what} {name}", hint)
+
+
+def encrypting(tenant: Tenant, name: str, source: str) -> str:
+    """How a secret is made, for `missing`; "" while the customer has no key for it."""
+    recipient = tenant.customer.spec.get("recipient")
+    command = f"age --armor -r {recipient} -o customers/{tenant.customer.name}/secrets/{name}.age"
+    return f"to make it: {source} | {command}" if recipient else ""
 
 
 def repeated(document: Document, pointer: Pointer, values: list[Any], what: str) -> Iterator[Problem]:

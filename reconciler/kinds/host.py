@@ -93,7 +93,8 @@ def uplink_problems(document: Document, location: Document, staff: Staff) -> Ite
     if not bridged and announces(location) and "uplink" not in spec:
         hint = f"add uplink, or set announce: none in {location.path}"
         yield problem(document.path, ("spec",), "no uplink to announce the jails' addresses on", hint)
-    if bridged and "uplink" in spec and not outside_words(document, staff):
+    unknown = spec.get("policy") in staff.named("FirewallPolicy").broken
+    if bridged and "uplink" in spec and not unknown and not outside_words(document, staff):
         hint = "give the switch an uplink instead"
         yield problem(document.path, ("spec", "uplink"), "uplink does nothing in a bridged location", hint)
     for index, switch in enumerate(spec["switches"]):
@@ -140,7 +141,8 @@ def nic_problems(document: Document) -> Iterator[Problem]:
     for pointer, used in uplinks(document):
         if used in names:
             message = f"{used} is called {names[used]} on this host"
-            yield problem(document.path, pointer, message, f"write {names[used]}, or remove it from nics")
+            hint = f"write {names[used]}, or remove it from nics, where a card is OUR-NAME: DRIVERS-NAME"
+            yield problem(document.path, pointer, message, hint)
 
 
 def uplinks(document: Document) -> Iterator[tuple[Pointer, str]]:
@@ -156,7 +158,8 @@ def outside_problems(document: Document, staff: Staff) -> Iterator[Problem]:
     asked = outside_words(document, staff)
     if asked and "uplink" not in document.spec:
         message = f"policy {document.spec['policy']} says {' and '.join(asked)}, and host {document.name} has no uplink"
-        yield problem(document.path, ("spec", "policy"), message, "add uplink: the network interface to the outside")
+        hint = "add spec.uplink, the interface with the host's own way out; a switch's uplink is another one"
+        yield problem(document.path, ("spec", "policy"), message, hint)
 
 
 def outside_words(document: Document, staff: Staff) -> list[str]:

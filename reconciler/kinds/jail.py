@@ -21,6 +21,7 @@ from reconciler.kinds.documents import (
     Place,
     Staff,
     Tenant,
+    encrypting,
     interface,
     jail_id,
     missing,
@@ -101,7 +102,8 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
         yield from switch_problems(document, host, staff.find("Location", host.spec["location"]))
     for index, name in enumerate(spec.get("secrets", ())):
         if name not in tenant.secrets:
-            yield from missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets)
+            make = encrypting(tenant, name, "printf %s '…'")
+            yield from missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets, make)
     if spec.get("secrets") and "recipient" not in tenant.customer.spec:
         message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
         yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")

@@ -71,7 +71,7 @@ def from_problems(document: Document, pointer: Pointer, peer: str, tenant: Tenan
     elif peer not in tenant.jails and peer not in found:
         known = Known[object]({**tenant.jails, **found})
         known.broken = tenant.jails.broken | found.broken
-        yield from missing(document, pointer, "jail or list", peer, known)
+        yield from missing(document, pointer, "jail or list", peer, known, place(tenant, peer))
 
 
 def to_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
@@ -79,7 +79,16 @@ def to_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         for position, name in enumerate(entry["to"]):
             if "/" not in name and name != "any" and name not in tenant.known_lists:
                 pointer = ("spec", "reach", index, "to", position)
-                yield from missing(document, pointer, "list", name, tenant.known_lists)
+                if name in tenant.jails:
+                    message = f"{name} is a jail, and no list"
+                    hint = f"name {document.name} in `from` of what {name} publishes; that opens both ends"
+                    yield problem(document.path, pointer, message, hint)
+                else:
+                    yield from missing(document, pointer, "list", name, tenant.known_lists, place(tenant, name))
+
+
+def place(tenant: Tenant, name: str) -> str:
+    return f"a list of that name would be customers/{tenant.customer.name}/lists/{name}.txt"
 
 
 def sum_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:

@@ -58,4 +58,5 @@ def missing_tables(
 ) -> Iterator[Problem]:
     for position, name in enumerate(names):
         if name not in known:
-            yield from missing(document, (*pointer, position), "table", name, known)
+            make = f"a list of that name would be lists/{name}.txt"
+            yield from missing(document, (*pointer, position), "table or list", name, known, make)

@@ -13,7 +13,7 @@ from ipaddress import ip_interface
 from itertools import product
 
 from reconciler.kinds.addresses import Interface
-from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, missing, secret, single
+from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, encrypting, missing, secret, single
 from reconciler.model import Claim, Document, Part, Problem, Rule, Tunnel, problem
 
 LOCALHOST = "::1"
@@ -46,8 +46,10 @@ def jail_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
 
 
 def key_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
-    if document.spec["key"] not in tenant.secrets:
-        yield from missing(document, ("spec", "key"), "secret", document.spec["key"], tenant.secrets)
+    key = document.spec["key"]
+    if key not in tenant.secrets:
+        make = encrypting(tenant, key, "head -c 32 /dev/urandom")
+        yield from missing(document, ("spec", "key"), "secret", key, tenant.secrets, make)
     if "recipient" not in tenant.customer.spec:
         message = f"a key, but {tenant.customer.name} has no recipient to encrypt it to"
         yield problem(document.path, ("spec", "key"), message, f"add spec.recipient to {tenant.customer.path}")

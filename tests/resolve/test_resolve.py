@@ -112,7 +112,7 @@ def test_of_three_who_want_one_thing_each_hears_of_the_other_two() -> None:
     third = "customers/kiln/jails/www.yaml"
     asked = {"customers/kiln/customer.yaml": kiln, **dict.fromkeys((WWW, THEIRS, third), jail("www", "nic: web_a"))}
     assert sorted(all_problems(resolve(folders(asked).values()))) == [
-        f"interface on host a web_a is taken by {WWW}, {third}",
-        f"interface on host a web_a is taken by {WWW}, {THEIRS}",
-        f"interface on host a web_a is taken by {third}, {THEIRS}",
+        f"interface web_a on host a is taken by {WWW}, {third}",
+        f"interface web_a on host a is taken by {WWW}, {THEIRS}",
+        f"interface web_a on host a is taken by {third}, {THEIRS}",
     ]

@@ -142,7 +142,7 @@ def expand(folder: Folder, staff: Staff) -> Household:
         lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder))
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder), kinds.get("Tunnel", Named()))
     return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 

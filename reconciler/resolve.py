@@ -13,7 +13,7 @@ from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
 from reconciler.kinds.documents import Lists, Named, Place
-from reconciler.kinds.lists import own_problems
+from reconciler.kinds.lists import own_problems, sum_problems
 from reconciler.kinds.platform import guard
 from reconciler.load import list_at
 from reconciler.model import (
@@ -142,7 +142,7 @@ def expand(folder: Folder, staff: Staff) -> Household:
         lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     secrets = {d.name: d for d in folder.documents if isinstance(d, SecretFile)}
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder))
+    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets, staff, lists(folder), kinds.get("Tunnel", Named()))
     return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
@@ -159,7 +159,7 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
 
 
 def expand_tenant(kinds: Mapping[str, Named], staff: Staff, tenant: Tenant) -> Iterator[Expansion]:
-    yield Expansion(problems=tuple(own_problems(tenant)))
+    yield Expansion(problems=(*own_problems(tenant), *sum_problems(tenant)))
     for kind, expand_kind in TENANT.items():
         for document in kinds.get(kind, Named()).values():
             yield expand_kind(document, staff, tenant)

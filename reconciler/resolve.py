@@ -14,7 +14,7 @@ from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
 from reconciler.kinds.documents import Known, Lists, Named, Place
-from reconciler.kinds.lists import own_problems
+from reconciler.kinds.lists import own_problems, sum_problems
 from reconciler.kinds.platform import guard
 from reconciler.load import list_at, secret_at
 from reconciler.model import (
@@ -148,7 +148,8 @@ def expand(folder: Folder, staff: Staff) -> Household:
         path = f"customers/{folder.customer}/customer.yaml"
         lost = problem(path, (), "the folder has no customer.yaml", "staff add it")
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
-    tenant = Tenant(customer, kinds.get("Jail", Named()), secrets(folder), staff, lists(folder))
+    jails, tunnels = kinds.get("Jail", Named()), kinds.get("Tunnel", Named())
+    tenant = Tenant(customer, jails, secrets(folder), staff, lists(folder), tunnels)
     return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
@@ -165,7 +166,7 @@ def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
 
 
 def expand_tenant(kinds: Mapping[str, Named], staff: Staff, tenant: Tenant) -> Iterator[Expansion]:
-    yield Expansion(problems=tuple(own_problems(tenant)))
+    yield Expansion(problems=(*own_problems(tenant), *sum_problems(tenant)))
     for kind, expand_kind in TENANT.items():
         for document in kinds.get(kind, Named()).values():
             yield expand_kind(document, staff, tenant)

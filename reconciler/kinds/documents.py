@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from base64 import b32encode
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
@@ -111,6 +112,7 @@ class Tenant:
     staff: Staff = field(repr=False)
     lists: Lists = field(default_factory=Lists)
     """Its own; its jails may name staff's as well."""
+    tunnels: Named = field(default_factory=Named)
 
     @cached_property
     def places(self) -> Mapping[str, Place]:
@@ -137,6 +139,11 @@ class Tenant:
             for peer in {peer for entry in jail.spec.get("publish", ()) for peer in entry.get("from", ())}:
                 turned.setdefault(peer, []).append(name)
         return {peer: tuple(names) for peer, names in turned.items()}
+
+    @cached_property
+    def ends(self) -> Mapping[str, int]:
+        """Jail → how many tunnels begin or end in it."""
+        return Counter(t.spec[end]["jail"] for t in self.tunnels.values() for end in ("from", "to"))
 
     @cached_property
     def cables(self) -> Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]]:

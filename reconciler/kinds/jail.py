@@ -33,7 +33,7 @@ from reconciler.kinds.host import announces, carries, on_freebsd
 from reconciler.kinds.interfaces import further_nics, interface_claims, interface_problems
 from reconciler.kinds.limits import disk_problems, limits_of
 from reconciler.kinds.links import cable, link_claims, link_problems, neighbours
-from reconciler.kinds.lists import sum_problems, to_problems
+from reconciler.kinds.lists import to_problems
 from reconciler.kinds.traffic import host_port_claims, peers_rules, publish_problems, rules, visitor_problems
 from reconciler.model import (
     Claim,
@@ -77,7 +77,6 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(data_problems(document, blueprint, staff) if blueprint else ()),
         *publish_problems(document, tenant),
         *to_problems(document, tenant),
-        *sum_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
         *disk_problems(document, staff),
         *neighbour_problems(document, tenant),

@@ -14,8 +14,9 @@ from reconciler.model import Document, Pointer, Problem, problem
 
 NOBODY = ("::/128",)
 """What a rule lets pass that names lists without an entry: no peers at all would mean everybody."""
-OF_A_RULE, OF_A_JAIL = 50_000, 10_000
-"""Prefixes: what pf takes as one table (load.lists), and what one customer's jail may fill of all its host holds."""
+OF_A_RULE, OF_A_CUSTOMER = 50_000, 10_000
+"""Prefixes: what pf takes as one table (load.lists), and what one customer's jails may fill of all that a host holds:
+when that is full no rules load there, nobody's."""
 Prefixes = tuple[str, ...]
 
 
@@ -91,12 +92,21 @@ def place(tenant: Tenant, name: str) -> str:
     return f"a list of that name would be customers/{tenant.customer.name}/lists/{name}.txt"
 
 
-def sum_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
-    """Each mention counts: each may become a table of its own on the host, which is there for other customers too."""
-    spec = document.spec
-    named = [name for entry in spec.get("publish", ()) for name in entry.get("from", ())]
-    named += [name for entry in spec.get("reach", ()) for name in entry["to"]]
-    count = sum(len(prefixes(name, tenant)) for name in named)
-    if count > OF_A_JAIL:
-        message = f"its lists come to {count:,} prefixes, each mention counted; at most {OF_A_JAIL:,} are accepted"
-        yield problem(document.path, ("spec",), message, "name shorter lists, or each in fewer places")
+def sum_problems(tenant: Tenant) -> Iterator[Problem]:
+    """What is named together becomes a table of its host's, which is there once however many jails name the same. A
+    list of staff's by itself is everybody's table: one that grows by a script must not stop who names it."""
+    shared = {frozenset((name,)) for name in tenant.staff.lists}
+    named: dict[str, set[frozenset[str]]] = {}
+    for jail in tenant.jails.values():
+        named.setdefault(jail.spec["host"], set()).update(map(frozenset, together(jail)))
+    for host, tables in sorted(named.items()):
+        count = sum(len(prefixes(name, tenant)) for table in tables - shared for name in table)
+        if count > OF_A_CUSTOMER:
+            message = f"the lists of {tenant.customer.name}'s jails on host {host} come to {count:,} prefixes"
+            hint = f"at most {OF_A_CUSTOMER:,} are accepted: name shorter lists, or the same ones together everywhere"
+            yield problem(tenant.customer.path, ("metadata", "name"), message, hint)
+
+
+def together(jail: Document) -> Iterator[list[str]]:
+    yield from (entry["from"] for entry in jail.spec.get("publish", ()) if "from" in entry)
+    yield from (entry["to"] for entry in jail.spec.get("reach", ()))

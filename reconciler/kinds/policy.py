@@ -7,6 +7,7 @@ not everybody. A list in the repository, `lists/NAME.txt`, is a table of every p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import chain
 
 from reconciler.kinds import lists
@@ -35,6 +36,28 @@ def block_problems(document: Document, staff: Staff) -> Iterator[Problem]:
             hint = f"remove it from {staff.lists[name].path if name in staff.lists else 'the table'}"
             message = f"{name} has {everybody[0]} in it: nobody would come in, and the reconciler neither"
             yield problem(document.path, ("spec", "block", position), message, hint)
+    names = document.spec.get("block", ())
+    prefixes = lists.joined(lists.table(document, name, staff) for name in names)
+    if not any(prefix.endswith("/0") for prefix in prefixes) and (all_of_it := whole(prefixes)):
+        message = f"{' and '.join(names)} come to {all_of_it}: nobody would come in, and the reconciler neither"
+        yield problem(document.path, ("spec", "block"), message, "look at the shortest prefixes there")
+
+
+def whole(prefixes: lists.Prefixes) -> str:
+    """What shorter ones make up together, as 0.0.0.0/1 and 128.0.0.0/1 do. Only those that could be it are merged."""
+    six, four = [p for p in prefixes if ":" in p], [p for p in prefixes if ":" not in p]
+    if addresses(six, 128) >= 1 << 128 and list(collapse_addresses(map(IPv6Network, six))) == [IPv6Network("::/0")]:
+        return "::/0"
+    if addresses(four, 32) >= 1 << 32 and list(collapse_addresses(map(IPv4Network, four))) == [
+        IPv4Network("0.0.0.0/0")
+    ]:
+        return "0.0.0.0/0"
+    return ""
+
+
+def addresses(prefixes: Iterable[str], bits: int) -> int:
+    """How many they would be if none lay in another."""
+    return sum(1 << bits - int(prefix.rpartition("/")[2]) for prefix in prefixes)
 
 
 def table_problems(document: Document, staff: Staff) -> Iterator[Problem]:

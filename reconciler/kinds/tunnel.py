@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from ipaddress import ip_interface
-from itertools import product
+from itertools import chain, product
 
 from reconciler.kinds.addresses import Interface
 from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, encrypting, missing, secret, single
@@ -18,10 +18,14 @@ from reconciler.model import Claim, Document, Part, Problem, Rule, Tunnel, probl
 
 LOCALHOST = "::1"
 ENDS = ("from", "to")
+MOST = 16
+"""Tunnels of a jail. On Linux each is a program of the host's, which no limit of the jail's holds; on FreeBSD each is
+started before the jail has (jail(8), exec.timeout)."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
-    problems = (*jail_problems(document, tenant), *key_problems(document, tenant))
+    found = (jail_problems(document, tenant), count_problems(document, tenant), key_problems(document, tenant))
+    problems = tuple(chain.from_iterable(found))
     ends = [tenant.places.get(document.spec[end]["jail"]) for end in ENDS]
     entrance, exit = ends
     if entrance is None or exit is None or problems:
@@ -43,6 +47,14 @@ def jail_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         name = document.spec[end]["jail"]
         if name not in tenant.jails:
             yield from missing(document, ("spec", end, "jail"), "jail", name, tenant.jails)
+
+
+def count_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
+    for end in ENDS:
+        name = document.spec[end]["jail"]
+        if tenant.ends[name] > MOST:
+            message = f"jail {name} has {tenant.ends[name]} tunnels; at most {MOST} are accepted"
+            yield problem(document.path, ("spec", end, "jail"), message, "lead several programs through one of them")
 
 
 def key_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:

@@ -65,16 +65,45 @@ def test_what_one_rule_of_a_policy_names_has_50000_prefixes_at_most(company: Pat
     )
 
 
-def test_the_lists_of_a_jail_have_10000_prefixes_at_most_and_hold_its_customer_alone(company: Path) -> None:
-    listed(company, "customers/acme/lists/one.txt", 5_000)
+def second_jail(company: Path, host: str) -> str:
+    path = "customers/acme/jails/shop.yaml"
+    first = (company / "customers/acme/jails/www.yaml").read_text()
+    (company / path).write_text(first.replace("name: www", "name: shop").replace("host: a", f"host: {host}"))
+    return path
+
+
+def test_the_lists_of_a_customers_jails_on_a_host_have_10000_prefixes_at_most_and_hold_it_alone(company: Path) -> None:
+    listed(company, "customers/acme/lists/one.txt", 6_000)
+    listed(company, "customers/acme/lists/other.txt", 4_001)
+    changed(company, "customers/acme/jails/www.yaml", publish=[{"port": 80, "from": ["one"]}])
+    changed(company, second_jail(company, "a"), publish=[{"port": 80, "from": ["other"]}])
+    assert set(compiled(company).problems) == {"acme"}
+    assert problems(company) == (
+        "customers/acme/customer.yaml:4:3: the lists of acme's jails on host a come to 10,001 prefixes\n"
+        "    at most 10,000 are accepted: name shorter lists, or the same ones together everywhere\n"
+    )
+
+
+def test_a_list_that_several_jails_name_and_what_is_on_another_host_does_not_count(company: Path) -> None:
+    listed(company, "customers/acme/lists/one.txt", 6_000)
+    listed(company, "customers/acme/lists/other.txt", 6_000)
     changed(company, "customers/acme/jails/www.yaml", publish=[{"port": 80, "from": ["one"]}])
     changed(company, "customers/acme/jails/www.yaml", reach=[{"to": ["one"], "ports": [443]}])
+    shop = second_jail(company, "a")
+    changed(company, shop, publish=[{"port": 80, "from": ["one"]}])
     assert problems(company) == ""
-    listed(company, "customers/acme/lists/other.txt", 1)
-    changed(company, "customers/acme/jails/www.yaml", reach=[{"to": ["one", "other"], "ports": [443]}])
-    assert set(compiled(company).problems) == {"acme"}
-    message = "its lists come to 10,001 prefixes, each mention counted; at most 10,000 are accepted\n"
-    assert message in problems(company)
+    reach = [{"to": ["other"], "ports": [443]}]
+    changed(company, second_jail(company, "b"), publish=[{"port": 80, "from": ["other"]}], reach=reach)
+    assert problems(company) == ""
+
+
+def test_a_list_of_staffs_by_itself_does_not_count_and_together_with_others_it_does(company: Path) -> None:
+    listed(company, "lists/clouds.txt", 30_000)
+    listed(company, "customers/acme/lists/one.txt", 1)
+    changed(company, "customers/acme/jails/www.yaml", publish=[{"port": 80, "from": ["clouds"]}])
+    assert problems(company) == ""
+    changed(company, "customers/acme/jails/www.yaml", publish=[{"port": 80, "from": ["clouds", "one"]}])
+    assert "on host a come to 30,001 prefixes\n" in problems(company)
 
 
 def test_rules_that_name_one_list_share_its_prefixes(company: Path) -> None:

@@ -35,6 +35,11 @@ print(b"bweb" in seen, seen.count(port))
 WAIT = "for i in $(seq 99); do [ {} ] && break; sleep 0.1; done"
 GREETING = 'import socket; print(socket.create_connection(("::1", 5000), 3).recv(99).decode())'
 
+STAY = (
+    'import socket, time; s = socket.create_connection(("::1", 5000), 3); '
+    "print(s.recv(4).decode(), flush=True); time.sleep(60)"
+)
+
 
 @pytest.fixture(scope="module")
 def piped_town(whole_town: Town) -> Iterator[Town]:
@@ -145,6 +150,15 @@ def test_a_tunnel_that_was_killed_comes_back_by_itself(piped: Town) -> None:
     piped["b"].run(f"systemctl kill -s KILL {UNIT}")
     assert greeting(piped) == "bweb ::1"
     assert not piped.words("b")
+
+
+def test_nobody_who_stays_connected_keeps_a_tunnel_from_starting_anew(piped: Town) -> None:
+    held = f"ip netns exec {APP} python3 -c '{STAY}' >/tmp/held 2>&1"
+    assert piped["a"].run(f"{held} & {WAIT.format('-s /tmp/held')}; cat /tmp/held").stdout == "bweb\n"
+    began = time.monotonic()
+    piped["a"].run(f"{AGAIN}; rm /tmp/held")
+    assert time.monotonic() - began < 20
+    assert greeting(piped) == "bweb ::1"
 
 
 def test_another_key_and_another_port_reach_both_ends(piped: Town) -> None:

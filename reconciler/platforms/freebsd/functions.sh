@@ -5,6 +5,10 @@ ETC=/etc/reconciler
 STATE=/var/lib/reconciler
 DEVICES=7547
 
+# jexec JAIL COMMAND...: nothing of ours goes into a jail, whose root could keep it: 9 is the lock, which would be held
+# for as long
+jexec() { command jexec "$@" 9>&-; }
+
 # modules NAME...
 modules() {
     local module
@@ -108,7 +112,7 @@ tunnel() {
     mv -f "$place/spiped.new~" "$place/spiped" || return
     no_tunnel "$jail" "$id" || return
     jexec "$jail" /usr/sbin/daemon -R 1 -o /dev/stdout -t "tunnel $id $runs" /usr/sbin/chroot -G 1001 -g 1001 -u 1001 / \
-        "/etc/tunnels/$id/spiped" "$@" </dev/null >>"/var/log/reconciler/$jail.log" 2>&1 9>&- || return
+        "/etc/tunnels/$id/spiped" "$@" </dev/null >>"/var/log/reconciler/$jail.log" 2>&1 || return
     # its title is there a moment after jexec has returned, and is what the probe looks for
     until_runs "$jail" "^daemon: tunnel $id " 0 || { echo "tunnel $id does not start"; return 1; }
 }
@@ -153,7 +157,7 @@ down() {
     local nic
     if alive "$1"; then
         # it ends by itself, in time (stopTimeout): this is for a jail in which nothing does
-        timeout 150 jexec "$1" /bin/sh /etc/stop || :
+        timeout 150 jexec "$1" /bin/sh /etc/stop 9>&- || :
         for nic in $(jexec "$1" /sbin/ifconfig -l); do
             case $nic in lo*) ;; *) ifconfig "$nic" -vnet "$1" ;; esac
         done

@@ -156,9 +156,10 @@ def observed_tunnel(resource: Resource, lines: BsdLines) -> Iterator[tuple[str, 
     if program:
         yield "program", program
     title = f"daemon: tunnel {resource.name} "
-    for command in lines.processes.get(resource.undo.partition("\x1f")[0], ()):
-        if command.strip().startswith(title):
-            yield "runs", command.strip().removeprefix(title).partition("[")[0]
+    commands = map(str.strip, lines.processes.get(resource.undo.partition("\x1f")[0], ()))
+    if found := {command.removeprefix(title).partition("[")[0] for command in commands if command.startswith(title)}:
+        # whoever runs in the jail can call itself anything: that is neither believed nor told, and starts nothing anew
+        yield "runs", resource.state["runs"] if resource.state["runs"] in found else "another"
 
 
 # ── jails ────────────────────────────────────────────────────────────────────────────────────────────────────

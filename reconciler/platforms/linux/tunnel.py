@@ -73,4 +73,6 @@ ALONE = (
     "TasksMax=16",
     "Restart=always",
     "RestartSec=1",
+    # asked to end it waits for its last connection (spiped(1), SIGNALS), and takes no new one meanwhile
+    "TimeoutStopSec=5",
 )

@@ -308,6 +308,15 @@ def test_a_tunnel_whose_spiped_keeps_ending_is_told(village: Village) -> None:
     assert report.degraded == (("acme--www", "tunnel acme--far keeps ending: `reconciler logs` says why"),)
 
 
+def test_a_tunnel_is_not_started_anew_because_somebody_in_the_jail_takes_its_name(village: Village) -> None:
+    begin_tunnel(village)
+    village.converge()
+    village.type("jexec acme__www daemon -r -t 'tunnel acme--far <b>0000' sleep 9")
+    assert village.look().ready
+    village.type("pkill -f '^daemon: tunnel acme--far [0-9a-f]'")
+    assert "runs another →" in "; ".join(change.words for change in village.look().pending)
+
+
 def test_a_tunnel_comes_back_with_its_jail(village: Village) -> None:
     begin_tunnel(village)
     village.converge()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -98,3 +100,29 @@ def test_a_rule_of_rctl_names_its_jail_and_one_amount(amounts: tuple[int, int, i
         assert (subject, name) == ("jail", "acme__www")
         assert resource in {"vmemoryuse", "maxproc", "pcpu", "openfiles"}
         assert action.removeprefix("deny=").isdigit()
+
+
+# ── what the host does in a jail ─────────────────────────────────────────────────────────────────────────────
+
+JEXEC = '#!/bin/sh\n[ ! -e /proc/self/fd/9 ] && echo "$2" >>"$SAID" || echo "$2 has it" >>"$SAID"\nexit 1\n'
+CALLS = """\
+alive() { :; }
+there() { :; }
+ifconfig() { :; }
+exec 9>/dev/null
+has web em0; back web em0; enter web em0; no_tunnel web acme--x; until_runs web x 1; down web /nowhere
+"""
+
+
+def test_nothing_that_runs_in_a_jail_has_the_lock_of_an_apply(tmp_path: Path) -> None:
+    """Its root could keep it, and no apply would ever begin again on this host."""
+    (tmp_path / "jexec").write_text(JEXEC)
+    (tmp_path / "jexec").chmod(0o755)
+    written = [
+        files("reconciler.platforms.freebsd").joinpath(name).read_text() for name in ("network.sh", "functions.sh")
+    ]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SAID": str(tmp_path / "said")}
+    subprocess.run(["sh", "-s"], input="\n".join([*written, CALLS]), env=environment, timeout=20, text=True)
+    said = (tmp_path / "said").read_text().split("\n")[:-1]
+    assert {"/sbin/ifconfig", "/bin/sh", "pkill", "pgrep"} <= set(said)
+    assert not [line for line in said if line.endswith("has it")]

@@ -6,7 +6,6 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 	--custom-compile-command 'make lock'
 RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo test check lab-test faults bench soak lock clean
 
@@ -25,22 +24,23 @@ lab-test: $(VENV)/ready .packages
 ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS)
+	$(MAKE) --no-print-directory -j7 --output-sync=target $(PARTS)
 endif
 
 # Parts, each in namespaces of its own: tests wait half of their time, so that two cores are enough for all.
-PARTS := $(addprefix lab-test-,1 2 3 4 5 6)
+PARTS := $(addprefix lab-test-,1 2 3 4 5 6 7)
 PART_1 := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-o]*.py)
 PART_2 := $(wildcard tests/linux/test_[p-z]*.py)
-PART_3 := tests/platforms/freebsd/test_anchor.py tests/platforms/freebsd/test_flow.py
-PART_4 := $(filter-out $(PART_3),$(wildcard tests/platforms/freebsd/test_*.py tests/platforms/test_*.py)) tests/load tests/cli
-PART_5 := tests/bsd tests/reconcile tests/repo tests/fetch tests/kinds
+PART_3 := tests/platforms/freebsd/test_flow.py
+PART_4 := tests/platforms/freebsd/test_anchor.py
+PART_5 := $(filter-out $(PART_3) $(PART_4),$(wildcard tests/platforms/freebsd/test_*.py tests/platforms/test_*.py)) tests/load tests/cli
+PART_6 := tests/bsd tests/reconcile tests/repo tests/fetch tests/kinds
 .PHONY: $(PARTS)
-lab-test-1 lab-test-2 lab-test-3 lab-test-4 lab-test-5: lab-test-%:
+$(filter-out lab-test-7,$(PARTS)): lab-test-%:
 	$(RUN) -m pytest $(PART_$*)
 
-lab-test-6:
-	$(RUN) -m pytest tests $(foreach n,1 2 3 4 5,$(addprefix --ignore=,$(PART_$n)))
+lab-test-7:
+	$(RUN) -m pytest tests $(foreach n,1 2 3 4 5 6,$(addprefix --ignore=,$(PART_$n)))
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages

@@ -74,6 +74,8 @@ run() {
 # finish: prints the new observation. Archives that were sent and not unpacked belong to applies that were killed.
 finish() {
     rm -f "$WORK/log" "$STATE"/incoming/*
+    # who looked while this went on saw half of it: with a serial of its own the end makes that look stale too
+    sed 1d "$INVENTORY" | write_inventory
     exec 9>&-
     echo --
     observe | dd obs=64k 2>/dev/null # as steps.observation says

@@ -191,6 +191,15 @@ def test_an_apply_goes_on_to_its_end_when_the_connection_dies(world: World) -> N
     assert not report.done
 
 
+def test_the_end_of_an_apply_makes_every_look_stale_that_was_taken_while_it_ran(world: World) -> None:
+    """What names a state of the inventory is another at the beginning, and again at the end."""
+    serial = "sed -n '1s/^# serial //p' /var/lib/reconciler/inventory"
+    before = int(world["a"].run(serial).stdout)
+    world.edit(BUSY, restart=7)
+    assert world.reconcile("a").ready
+    assert int(world["a"].run(serial).stdout) == before + 2
+
+
 def test_two_applies_at_once_do_not_mix(world: World) -> None:
     """The second waits for the lock, sees that the host has changed since it looked, and looks again."""
     world.edit(BUSY, restart=8)

@@ -276,11 +276,17 @@ def missing(
     yield problem(document.path, pointer, f"there is no {what} {name}", hint)
 
 
-def encrypting(tenant: Tenant, name: str, source: str) -> str:
-    """How a secret is made, for `missing`; "" while the customer has no key for it."""
+def secret_problems(document: Document, pointer: Pointer, name: str, tenant: Tenant, source: str) -> Iterator[Problem]:
+    """Of a secret that is named; `source` prints what such a one may hold. One whose file is broken is no Problem of
+    who names it, and not among the tenant's secrets either."""
     recipient = tenant.customer.spec.get("recipient")
-    command = f"age --armor -r {recipient} -o customers/{tenant.customer.name}/secrets/{name}.age"
-    return f"to make it: {source} | {command}" if recipient else ""
+    if name not in tenant.secrets:
+        command = f"age --armor -r {recipient} -o customers/{tenant.customer.name}/secrets/{name}.age"
+        make = f"to make it: {source} | {command}" if recipient else ""
+        yield from missing(document, pointer, "secret", name, tenant.secrets, make)
+    if not recipient:
+        message = f"a secret, but {tenant.customer.name} has no recipient to encrypt it to"
+        yield problem(document.path, pointer, message, f"add spec.recipient to {tenant.customer.path}")
 
 
 def repeated(document: Document, pointer: Pointer, values: list[Any], what: str) -> Iterator[Problem]:

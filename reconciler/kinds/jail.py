@@ -21,11 +21,11 @@ from reconciler.kinds.documents import (
     Place,
     Staff,
     Tenant,
-    encrypting,
     interface,
     jail_id,
     missing,
     secret,
+    secret_problems,
     stable,
     subnet,
 )
@@ -100,12 +100,7 @@ def reference_problems(document: Document, staff: Staff, tenant: Tenant) -> Iter
     elif "switch" in spec:
         yield from switch_problems(document, host, staff.find("Location", host.spec["location"]))
     for index, name in enumerate(spec.get("secrets", ())):
-        if name not in tenant.secrets:
-            make = encrypting(tenant, name, "printf %s '…'")
-            yield from missing(document, ("spec", "secrets", index), "secret", name, tenant.secrets, make)
-    if spec.get("secrets") and "recipient" not in tenant.customer.spec:
-        message = f"secrets, but {tenant.customer.name} has no recipient to encrypt them to"
-        yield problem(document.path, ("spec", "secrets"), message, f"add spec.recipient to {tenant.customer.path}")
+        yield from secret_problems(document, ("spec", "secrets", index), name, tenant, "printf %s '…'")
 
 
 def switch_problems(document: Document, host: Document, location: Document | None) -> Iterator[Problem]:
@@ -292,7 +287,7 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         defaults=plan.get("defaults", ""),
         data=tuple(plan.get("data", DATA)),
         environment=environment(spec, plan, place, document.name),
-        secrets=tuple(secret(tenant, name) for name in spec.get("secrets", ())),
+        secrets=tuple(secret(tenant, name) for name in spec.get("secrets", ()) if name in tenant.secrets),
         limits=limits_of(spec, staff),
         after=tuple(jail_id(document.customer, name) for name in spec.get("after", ())),
         restart=spec.get("restart", 0),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from ipaddress import ip_interface
-from itertools import chain, product
+from itertools import product
 
 from reconciler.kinds.addresses import Interface
-from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, encrypting, missing, secret, single
+from reconciler.kinds.documents import Expansion, Place, Staff, Tenant, missing, secret, secret_problems, single
 from reconciler.model import Claim, Document, Part, Problem, Rule, Tunnel, problem
 
 LOCALHOST = "::1"
@@ -24,11 +24,10 @@ started before the jail has (jail(8), exec.timeout)."""
 
 
 def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
-    found = (jail_problems(document, tenant), count_problems(document, tenant), key_problems(document, tenant))
-    problems = tuple(chain.from_iterable(found))
-    ends = [tenant.places.get(document.spec[end]["jail"]) for end in ENDS]
-    entrance, exit = ends
-    if entrance is None or exit is None or problems:
+    key = secret_problems(document, ("spec", "key"), document.spec["key"], tenant, "head -c 32 /dev/urandom")
+    problems = (*jail_problems(document, tenant), *count_problems(document, tenant), *key)
+    entrance, exit = (tenant.places.get(document.spec[end]["jail"]) for end in ENDS)
+    if entrance is None or exit is None or document.spec["key"] not in tenant.secrets or problems:
         return Expansion(problems=problems)
     problems = (*place_problems(document, entrance, exit), *over_problems(document, tenant))
     problems = (*problems, *port_problems(document, tenant))
@@ -55,16 +54,6 @@ def count_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
         if tenant.ends[name] > MOST:
             message = f"jail {name} has {tenant.ends[name]} tunnels; at most {MOST} are accepted"
             yield problem(document.path, ("spec", end, "jail"), message, "lead several programs through one of them")
-
-
-def key_problems(document: Document, tenant: Tenant) -> Iterator[Problem]:
-    key = document.spec["key"]
-    if key not in tenant.secrets:
-        make = encrypting(tenant, key, "head -c 32 /dev/urandom")
-        yield from missing(document, ("spec", "key"), "secret", key, tenant.secrets, make)
-    if "recipient" not in tenant.customer.spec:
-        message = f"a key, but {tenant.customer.name} has no recipient to encrypt it to"
-        yield problem(document.path, ("spec", "key"), message, f"add spec.recipient to {tenant.customer.path}")
 
 
 def place_problems(document: Document, entrance: Place, exit: Place) -> Iterator[Problem]:

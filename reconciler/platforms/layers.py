@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 
-from reconciler.model import File, Jail, Resource, Secret, Source
+from reconciler.model import File, Jail, JailSecret, Resource, Secret, Source
 from reconciler.platforms.files import file_state
 
 APP = 1000
@@ -69,8 +69,7 @@ def secrets(jail: Jail, storage: str) -> Iterator[Resource]:
     home = f"{jail_home(storage, jail.id)}/secrets"
     directory = File(home, mode=0o500, owner=owner, kind="d")
     for secret in jail.secrets:
-        content = secret.opened or Secret(secret.ciphertext.encode(), "")
-        file = File(f"{home}/{secret.name}", content, 0o400, owner)
+        file = File(f"{home}/{secret.name}", content(secret), 0o400, owner)
         yield Resource(
             f"secret/1 {jail.id}/{secret.name}",
             jail.id,
@@ -79,6 +78,11 @@ def secrets(jail: Jail, storage: str) -> Iterator[Resource]:
             f"secret {secret.name} of {jail.id}",
             undo=file.path,
         )
+
+
+def content(secret: JailSecret) -> Secret:
+    """What a file of it holds; where nobody could open it, what is compared and never written."""
+    return secret.opened or Secret(secret.ciphertext.encode(), "")
 
 
 def ancestors(path: str) -> Iterator[str]:

@@ -156,18 +156,6 @@ def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:
     return found
 
 
-# ── what others ask of the text ──────────────────────────────────────────────────────────────────────────────
-
-
-def labels(ruleset: bytes) -> frozenset[str]:
-    """Each is one permission; what is in the old ruleset and not in the new has states to be killed."""
-    return frozenset(re.findall(r'^[^#\n]* label "([^"\n]*)"$', ruleset.decode(), re.MULTILINE))
-
-
-def tables(ruleset: bytes) -> tuple[str, ...]:
-    return tuple(re.findall(r"^table <(\w+)> const ", ruleset.decode(), re.MULTILINE))
-
-
 def limited(spec: HostSpec) -> dict[str, int]:
     """Table of sources that a rate has cut off → seconds until they may come again. The kernel fills them."""
     rules = [part for part in spec.parts if isinstance(part, Rule)]

@@ -7,10 +7,10 @@ a user that has nothing else; the jail's own root can read the key. Must not kno
 
 from __future__ import annotations
 
-from reconciler.model import File, Resource, Secret, Tunnel
+from reconciler.model import File, Resource, Tunnel
 from reconciler.platforms.files import digest, file_digest, file_state
 from reconciler.platforms.freebsd.paths import TUNNELS, jail_name
-from reconciler.platforms.layers import jail_home
+from reconciler.platforms.layers import content, jail_home
 from reconciler.platforms.steps import quote
 from reconciler.platforms.tunnels import claims, spiped, words
 
@@ -22,8 +22,7 @@ USER = 1001
 def tunnel(part: Tunnel, storage: str) -> Resource:
     """`runs` is what daemon(8) shows in its title for as long as it keeps the pipe up."""
     place = f"{jail_home(storage, part.jail)}/root{INSIDE}/{part.id}"
-    content = part.key.opened or Secret(part.key.ciphertext.encode(), "")
-    key = File(f"{place}/key", content, 0o400, f"{USER}:{USER}")
+    key = File(f"{place}/key", content(part.key), 0o400, f"{USER}:{USER}")
     options = spiped(part, f"{INSIDE}/{part.id}/key")
     runs = digest(f"{' '.join(options)} {file_digest(key)}".encode())[:16]
     line = " ".join(["tunnel", jail_name(part.jail), part.id, runs, quote(place), *map(quote, options)])

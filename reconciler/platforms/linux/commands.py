@@ -180,19 +180,20 @@ def remove_secret(before: Owned) -> Iterator[Step]:
 
 
 def remove_jail(before: Owned) -> Iterator[Step]:
-    yield Delete(f"{UNITS}/multi-user.target.wants/{before.undo}")
-    yield Call("no_machine", (before.undo,))
-    yield Delete(f"{UNITS}/{before.undo}")
+    yield from remove_unit(before.undo)
+
+
+def remove_unit(unit: str) -> Iterator[Step]:
+    yield Delete(f"{UNITS}/multi-user.target.wants/{unit}")
+    yield Call("no_machine", (unit,))
+    yield Delete(f"{UNITS}/{unit}")
     # or systemd goes on showing a unit that has no file any more, and it looks like somebody else's
-    yield Call("reload_units", (before.undo,))
+    yield Call("reload_units", (unit,))
 
 
 def remove_tunnel(before: Owned) -> Iterator[Step]:
     unit, key = before.undo.split("\x1f")
-    yield Delete(f"{UNITS}/multi-user.target.wants/{unit}")
-    yield Call("no_machine", (unit,))
-    yield Delete(f"{UNITS}/{unit}")
-    yield Call("reload_units", (unit,))
+    yield from remove_unit(unit)
     yield Delete(key)
 
 

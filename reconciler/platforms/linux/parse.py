@@ -98,30 +98,33 @@ def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, 
     pid = unit.get("MainPID", "0")
     # of what does not run there is only its file to be judged by
     yield "open files", lines.open_files(pid) or resource.state["open files"]
-    theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
-    if theirs and unit.get("ActiveState") == "active":
+    started, runs = dict(observed_start(unit, resource.owner, lines)), bool(room_of(unit, lines))
+    yield from started.items()
+    if started:
+        yield "mounts", "lost" if runs and pid in lines.pairs("lost") else "whole"
+        yield "grants", lines.grants(pid) if runs else resource.state["grants"]
+
+
+def observed_tunnel(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, str]]:
+    return observed_start(lines.units.get(resource.undo.partition("\x1f")[0], {}), resource.owner, lines)
+
+
+def observed_start(unit: Mapping[str, str], jail: str, lines: LinuxLines) -> Iterator[tuple[str, str]]:
+    """As what it was started, and in whose network."""
+    pid = unit.get("MainPID", "0")
+    if room := room_of(unit, lines):
         yield "runs", lines.pairs("runs").get(pid, "unknown")
-        yield "network", "its own" if lines.inodes.get(f"/run/netns/{resource.name}") == theirs else "cut off"
-        yield "mounts", "lost" if pid in lines.pairs("lost") else "whole"
-        yield "grants", lines.grants(pid)
+        yield "network", "its own" if lines.inodes.get(f"/run/netns/{jail}") == room else "cut off"
     elif restarting(unit) or pid != "0":
         # between two lives (it may have ended while we looked): systemd starts it again, as the unit it has loaded
         yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
         yield "network", "its own"
-        yield "mounts", "whole"
-        yield "grants", resource.state["grants"]
 
 
-def observed_tunnel(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, str]]:
-    unit = lines.units.get(resource.undo.partition("\x1f")[0], {})
-    pid = unit.get("MainPID", "0")
-    theirs = lines.inodes.get(f"/proc/{pid}/ns/net")
-    if theirs and unit.get("ActiveState") == "active":
-        yield "runs", lines.pairs("runs").get(pid, "unknown")
-        yield "network", "its jail's" if lines.inodes.get(f"/run/netns/{resource.owner}") == theirs else "cut off"
-    elif restarting(unit) or pid != "0":
-        yield "runs", unit.get("Environment", "").removeprefix("RECONCILER_RUNS=")
-        yield "network", "its jail's"
+def room_of(unit: Mapping[str, str], lines: LinuxLines) -> str:
+    """The network namespace of what runs; "" when nothing does."""
+    room = lines.inodes.get(f"/proc/{unit.get('MainPID', '0')}/ns/net", "")
+    return room if unit.get("ActiveState") == "active" else ""
 
 
 def restarting(unit: Mapping[str, str]) -> bool:

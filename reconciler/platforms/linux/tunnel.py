@@ -8,9 +8,9 @@ systemd.exec(5), NetworkNamespacePath=; spiped(1), -u. Must not know firewalls.
 
 from __future__ import annotations
 
-from reconciler.model import File, Resource, Secret, Tunnel
+from reconciler.model import File, Resource, Tunnel
 from reconciler.platforms.files import digest, file_digest, file_state
-from reconciler.platforms.layers import jail_home
+from reconciler.platforms.layers import content, jail_home
 from reconciler.platforms.linux.paths import UNITS, tunnel_unit
 from reconciler.platforms.tunnels import claims, spiped, words
 
@@ -20,8 +20,7 @@ PROGRAM = "/usr/bin/spiped"
 def tunnel(part: Tunnel, storage: str) -> Resource:
     name = tunnel_unit(part.id)
     folder = f"{jail_home(storage, part.jail)}/tunnels"
-    content = part.key.opened or Secret(part.key.ciphertext.encode(), "")
-    key = File(f"{folder}/{part.id}.key", content, 0o400)
+    key = File(f"{folder}/{part.id}.key", content(part.key), 0o400)
     runs = digest(f"{part.jail} {command(part, key.path)} {file_digest(key)}".encode())[:32]
     files = (
         File(folder, mode=0o700, kind="d"),
@@ -29,7 +28,7 @@ def tunnel(part: Tunnel, storage: str) -> Resource:
         File(f"{UNITS}/{name}", unit_text(part, key.path, runs)),
         File(f"{UNITS}/multi-user.target.wants/{name}", f"../{name}".encode(), kind="l"),
     )
-    state = {**file_state(*files), "runs": runs, "network": "its jail's"}
+    state = {**file_state(*files), "runs": runs, "network": "its own"}
     undo = "\x1f".join((name, key.path))
     return Resource(f"tunnel/1 {part.id}", part.jail, state, files, words(part), claims(part), undo)
 

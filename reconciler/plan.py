@@ -183,15 +183,27 @@ def diffs(resource: Resource, differences: Iterable[tuple[str, str, str]], seen:
 
 DIFF = 200
 """Lines of a file's diff that are shown: a new list of attackers has thousands."""
+LONG = 5000
+"""Lines of a file beyond which difflib takes seconds."""
 
 
 def file_diff(file: File, was: str) -> Iterator[str]:
     if isinstance(file.content, bytes):
-        want = file.content.decode("utf-8", "replace")
-        lines = unified_diff(was.splitlines(), want.splitlines(), file.path, file.path, n=2, lineterm="")
+        before, after = was.splitlines(), file.content.decode("utf-8", "replace").splitlines()
+        if max(len(before), len(after)) > LONG:
+            lines = gone_and_new(before, after)
+        else:
+            lines = unified_diff(before, after, file.path, file.path, n=2, lineterm="")
         yield from (f"{line}\n" for line in islice(lines, DIFF))
         if rest := sum(1 for _ in lines):
             yield f"… and {rest} lines more\n"
+
+
+def gone_and_new(before: list[str], after: list[str]) -> Iterator[str]:
+    """Lines without their surroundings and wherever they stand."""
+    had, has = set(before), set(after)
+    yield from (f"-{line}" for line in before if line not in has)
+    yield from (f"+{line}" for line in after if line not in had)
 
 
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -83,7 +83,7 @@ finish() {
 
 # put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all.
 put() {
-    mkdir -p "${1%/*}"
+    [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     decode >"$1.new~"
     chown "$3" "$1.new~"
     chmod "$2" "$1.new~"
@@ -108,7 +108,7 @@ directory() {
 }
 
 link() {
-    mkdir -p "${1%/*}"
+    [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     rm -f "$1.new~"
     ln -s "$2" "$1.new~"
     over "$1.new~" "$1"

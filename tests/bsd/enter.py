@@ -2,8 +2,10 @@
 
 In: the host's root folder, this package, the interpreter's folder; then the command. Out: that command's output. What
 it mounts dies with it. The machine's /usr is at /.machine, read-only; all else is the pretended host's own folder.
+Beside the command it leaves a process that answers for most of the stand-ins (ready.py).
 """
 
+import codecs
 import ctypes
 import os
 import sys
@@ -40,7 +42,16 @@ def enter(root, package, python):
 
 def main():
     root, package, python, *command = sys.argv[1:]
+    # codecs are looked for where their package was when Python started
+    codecs.lookup("ascii")
     enter(root, package, python)
+    # where the standard library is from now on
+    sys.path = ["/usr/sbin/.code", *(place.replace(python, "/.python", 1) for place in sys.path)]
+    from bsd import ready
+
+    listener = ready.listening()
+    if os.fork() == 0:
+        ready.serve(listener)
     os.execv(command[0], command)
 
 

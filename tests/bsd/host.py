@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 
 from . import state as states
-from .commands import BASE, BIN, STRICT, TABLE
+from .commands import BASE, BIN, SLOW, STRICT, TABLE
 from .fresh import fresh, nic
+from .ready import PORT
 
 PACKAGE = Path(__file__).resolve().parent
 PYTHON = Path(os.path.realpath(sys.executable))
@@ -33,6 +34,18 @@ COMMAND = """#!/bin/sh
 LD_LIBRARY_PATH=/.python/lib exec {python} -SE /usr/sbin/.program "$0" "$@"
 """
 """The interpreter is at another place than it was built for: in a jail the folders of its own place are hidden."""
+QUICK = """#!/.machine/bin/bash
+exec 4>&1
+if {{ read -r port </usr/sbin/.port && exec >"/dev/tcp/127.0.0.1/$port"; }} 2>/dev/null; then
+    echo $$
+    read -r -u 1 status
+    exit "${{status:-70}}"
+fi
+exec 4>&-
+LD_LIBRARY_PATH=/.python/lib exec {python} -SE /usr/sbin/.program "$0" "$@"
+"""
+"""Asks ready.py, with its own output as descriptor 4: what is redirected only while it speaks may be looked at in that
+very moment. What has outlived its run does without."""
 FOLDERS = """.machine .python bin dev proc usr/bin usr/sbin/.code/bsd usr/local/etc/rc.d usr/local/sbin
     usr/local/bin tmp root home etc/jail.conf.d etc/rc.conf.d etc/reconciler var/lib/reconciler
     var/run/reconciler/run var/log var/db var/tmp var/backups var/mail jails boot mnt media libexec
@@ -135,6 +148,7 @@ class Host:
             )
         finally:
             self.path(place).unlink(missing_ok=True)
+            self.path(PORT).unlink(missing_ok=True)
 
     def _places(self) -> list[str]:
         return [str(self.root), str(PACKAGE), str(PYTHON.parent.parent)]
@@ -152,10 +166,10 @@ class Host:
 
     def _make_commands(self, pool: bool) -> None:
         """/usr/bin has what FreeBSD's base has and no more; a stand-in is there by either path."""
-        program = self.commands / ".command"
         (self.commands / ".program").write_text(PROGRAM)
-        program.write_text(COMMAND.format(python=f"/.python/bin/{PYTHON.name}"))
-        program.chmod(0o755)
+        for file, text in ((".command", COMMAND), (".quick", QUICK)):
+            (self.commands / file).write_text(text.format(python=f"/.python/bin/{PYTHON.name}"))
+            (self.commands / file).chmod(0o755)
         strict = self.commands / ".strict"
         strict.write_bytes((PACKAGE / "strict.sh").read_bytes())
         strict.chmod(0o755)
@@ -168,7 +182,7 @@ class Host:
                 self._link(name, place.replace("/usr/", "/.machine/", 1))
         for name, module in TABLE.items():
             if pool or module != "zfs":
-                (self.commands / name).symlink_to(".command")
+                (self.commands / name).symlink_to(".command" if name in SLOW else ".quick")
                 self._link(name, f"/usr/sbin/{name}")
 
     def _link(self, name: str, target: str) -> None:

@@ -23,8 +23,11 @@ no_words() {
         case $word in
             --) return ;;
             --*) illegal - "$status" ;;
-            -?*) bad=$(printf '%s' "${word#-}" | /.machine/bin/tr -cd "${letters:-_}")
-                 [ -z "$bad" ] || illegal "${bad%"${bad#?}"}" "$status" ;;
+            -?*) rest=${word#-}
+                while [ -n "$rest" ]; do
+                    letter=${rest%"${rest#?}"} rest=${rest#?}
+                    case $letters in *"$letter"*) illegal "$letter" "$status" ;; esac
+                done ;;
             *) return ;;
         esac
     done

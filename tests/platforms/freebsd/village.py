@@ -30,7 +30,9 @@ TODAY = date(2026, 11, 21)
 NOTHING = "step() { :; }"
 """What `apply.sh` says."""
 COUNTER = """step() {
-    count=$(($(cat /tmp/steps 2>/dev/null || echo 0) + 1))
+    count=0
+    [ ! -e /tmp/steps ] || read -r count </tmp/steps
+    count=$((count + 1))
     echo $count >/tmp/steps
     [ $count -ne %d ] || kill -9 0
 }

@@ -1,0 +1,97 @@
+"""Holds the commands' code ready beside a run: a command is a fork of this, and not a start of Python, which takes ten
+times as long.
+
+In: a listening socket on loopback, where clients (`host.QUICK`) say their process id. Out: their exit statuses. A fork
+takes its client's words, environment, descriptors, folder and mount namespace from /proc, so that it is the client in
+all but its process id. A command that becomes another one, or stays, cannot be run like this (`commands.SLOW`).
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from _socket import AF_INET, SOCK_STREAM, socket
+
+from .commands import MODULES, main
+
+NEWNS, PDEATHSIG, PIDFD_GETFD = 0x20000, 1, 438
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+PORT = "/usr/sbin/.port"
+"""Where clients read which port to ask: there as long as the run is, the newest when there are two."""
+
+
+def listening():
+    listener = socket(AF_INET, SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    with open(f"{PORT}.new", "w") as file:
+        file.write(f"{listener.getsockname()[1]}\n")
+    os.replace(f"{PORT}.new", PORT)
+    return listener
+
+
+def serve(listener):
+    """Until whoever forked us ends."""
+    libc.prctl(PDEATHSIG, signal.SIGKILL)
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for module in MODULES:
+        __import__(f"bsd.{module}")
+    while True:
+        descriptor, _ = listener._accept()
+        connection = socket(fileno=descriptor)
+        if os.fork() == 0:
+            answer(connection)
+        connection.close()
+
+
+def answer(connection):
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    status = 70
+    try:
+        pid = int(connection.recv(16))
+        become(pid)
+        status = main(words(pid)[1:])
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        connection.sendall(b"%d\n" % status)
+        os._exit(0)
+
+
+def become(pid):
+    """Descriptors first: what is opened in the client's namespace stays open in it."""
+    root, folder, namespace = (os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("root", "cwd", "ns/mnt"))
+    holder = os.pidfd_open(pid)
+    for descriptor, theirs in ((0, 0), (1, 4), (2, 2)):
+        taken = libc.syscall(PIDFD_GETFD, holder, theirs, 0)
+        if taken >= 0:
+            os.dup2(taken, descriptor)
+            os.close(taken)
+        else:
+            os.close(descriptor)
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        entries = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
+    with open(f"/proc/{pid}/status") as file:
+        os.umask(int(next(line for line in file if line.startswith("Umask:")).split()[1], 8))
+    if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") and libc.setns(namespace, NEWNS):
+        raise OSError(ctypes.get_errno(), "setns")
+    os.fchdir(root)
+    os.chroot(".")
+    os.fchdir(folder)
+    for descriptor in (root, folder, namespace, holder):
+        os.close(descriptor)
+    os.environ.clear()
+    os.environb.update({name: value for name, _, value in entries})
+
+
+def words(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]

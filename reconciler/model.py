@@ -443,11 +443,13 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The Resources of a host in application order. `digest` is of all their states."""
+    """The Resources of a host in application order. `digest` is of all their states, `ground` of what its network and
+    firewall are without any jail."""
 
     host: str
     resources: tuple[Resource, ...]
     digest: str
+    ground: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +482,10 @@ class Observation:
     """Why the administrator stopped all applies on this host; "" when nobody did."""
     refusals: tuple[str, ...] = ()
     """Why this host cannot be reconciled at all (a missing command, say)."""
+    unconfirmed: bool = False
+    """An apply that changed the network or the firewall was not confirmed (yet)."""
+    refused: frozenset[str] = frozenset()
+    """Digests, as in `Manifest.ground`, of what was taken back because it cut the host off."""
     obstacles: Mapping[str, str] = field(default_factory=dict)
     """Key → what is in its way on this host, that nobody but the administrator may move."""
 

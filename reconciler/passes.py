@@ -19,6 +19,7 @@ from typing import BinaryIO
 from reconciler.age import Identities, opened
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import FetchFailure, fetch, normalise
+from reconciler.health import answering
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS
@@ -90,7 +91,8 @@ class Station:
         given = Circumstances(
             date.today(), fleet.guard, fleet.frozen, known.frozen, wish.adopt, reviewed=bool(wish.digest)
         )
-        report = reconcile(known.spec, self.wire(known.spec), self.stock, Pass(given, wish.apply, wish.digest))
+        asked = Pass(given, wish.apply, wish.digest, answering)
+        report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
         secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
         return replace(report, failures=(*secrets, *report.failures))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from difflib import unified_diff
@@ -57,7 +57,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
-    refusal = frozen_refusal(seen, given) or ("" if given.reviewed else guard_refusal(changes, seen, given.guard))
+    refusal = frozen_refusal(seen, given) or ("" if given.reviewed else held_back(manifest, changes, seen, given.guard))
     return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched)
 
 
@@ -300,7 +300,46 @@ def removal(owned: Owned, today: date) -> Change:
     return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
 
 
+# ── stages ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Changes of one apply. One that is `guarded` is taken back unless it is confirmed; `last`: none follows it."""
+
+    changes: tuple[Change, ...]
+    guarded: bool = False
+    last: bool = True
+
+
+def stages(changes: tuple[Change, ...], ground: Collection[str]) -> tuple[Stage, ...]:
+    """The host's own network and firewall first, for they can be taken back; then the rest, data among it; and by
+    itself again what of the first nothing uses any more. `ground`: types. Never none: an inventory may be to mend."""
+    making = next((n for n, c in enumerate(changes) if c.resource is not None), 0)
+    ranks = [rank(change, n < making, ground) for n, change in enumerate(changes)]
+    first, rest, last = (tuple(c for c, its in zip(changes, ranks, strict=True) if its == n) for n in range(3))
+    if any(c.waits for c in first):  # for something of a jail's that goes
+        return (Stage(changes, guarded=True),)
+    found = [stage for stage in (Stage(first, guarded=True), Stage(rest), Stage(last, guarded=True)) if stage.changes]
+    return (*(replace(stage, last=False) for stage in found[:-1]), *(found[-1:] or [Stage(())]))
+
+
+def rank(change: Change, early: bool, ground: Collection[str]) -> int:
+    if change.key.partition(" ")[0] not in ground:
+        return 1
+    return 0 if change.resource is not None or early else 2
+
+
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def held_back(manifest: Manifest, changes: list[Change], seen: Observation, guard: Guard) -> str:
+    if changes and manifest.ground in seen.refused:
+        return (
+            "this network and firewall have cut the host off before, and were taken back: correct the documents, or "
+            "run `reconciler apply HOST --digest D` to try them again"
+        )
+    return guard_refusal(changes, seen, guard)
 
 
 def guard_refusal(changes: Iterable[Change], seen: Observation, guard: Guard) -> str:

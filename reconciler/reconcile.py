@@ -6,21 +6,32 @@ Level-based: a pass knows nothing of what woke it, and a second one right after 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO
 
 from reconciler.fetch import FetchFailure
-from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Plan, Report, Source
-from reconciler.plan import Circumstances, inventory, owner_digests, plan
+from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Owned, Plan, Report, Rule, Source
+from reconciler.plan import Circumstances, Stage, inventory, owner_digests, plan, stages
 from reconciler.platforms import PLATFORMS
+from reconciler.platforms.steps import settled
 from reconciler.remote import RemoteFailure
-from reconciler.wire import Outcome, Wire
+from reconciler.wire import Outcome, Verdict, Wire
 
+Endpoint = tuple[str, int]
+"""An address and a TCP port."""
+Answering = Callable[[frozenset[Endpoint]], frozenset[Endpoint]]
+Check = Callable[[], bool]
 ATTEMPTS = 3
 """How often a plan is made anew because the host changed between look and apply."""
 Stock = Callable[[Source], BinaryIO]
 """Where archives come from, made safe to unpack."""
+
+
+def nobody(endpoints: frozenset[Endpoint]) -> frozenset[Endpoint]:
+    """Of a reconciler that reaches no jail."""
+    return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,8 @@ class Pass:
     apply: bool = True
     digest: str = ""
     """Apply only if this is the digest of the plan."""
+    answering: Answering = nobody
+    """Which of these endpoints answer, of those whom the reconciler can reach."""
 
 
 def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
@@ -44,12 +57,92 @@ def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
             if not asked.apply or idle(manifest, planned, seen, asked):
                 return left(report, planned, seen, asked)
             todo, unfetched = without(planned, deliver(planned, wire, stock))
-            outcome = wire.apply(manifest, todo.changes, inventory(manifest, seen, todo), seen.token)
-            if outcome.verdict == "applied":
-                return finished(report, manifest, todo, outcome, unfetched, asked)
-        return replace(report, refusal=UNDECIDED[outcome.verdict])
+            watched = partial(still, spec, asked.answering)
+            carried = carry_out(manifest, seen, todo, wire, PLATFORMS[spec.platform].UNDO, watched)
+            if carried.verdict == "applied":
+                return finished(report, manifest, carried, unfetched, asked)
+        return replace(report, refusal=UNDECIDED[carried.verdict])
     except RemoteFailure as failure:
         return replace(report, unreachable=str(failure))
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What became of a plan's stages, and the host as it was seen last."""
+
+    verdict: Verdict
+    seen: Observation
+    done: tuple[Change, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def carry_out(
+    manifest: Manifest, seen: Observation, todo: Plan, wire: Wire, ground: Collection[str], watched: Callable[[], Check]
+) -> Carried:
+    """Stage by stage; what was not confirmed ends it, and so does somebody else who came in between."""
+    carried = Carried("applied", seen)
+    for stage in stages(todo.changes, ground):
+        stage = replace(stage, changes=possible(stage.changes, carried.failures))
+        works = watched() if stage.guarded else always
+        entries = during(manifest, carried, todo)
+        outcome = wire.apply(manifest, stage, entries, carried.seen.token)
+        if outcome.verdict != "applied":
+            late = carried.done or carried.failures
+            return replace(carried, seen=wire.observe(manifest)) if late else replace(carried, verdict=outcome.verdict)
+        taken_back = wire.confirm(outcome.armed, works) if outcome.armed else ""
+        if taken_back:
+            failure = Failure("", "", f"network and firewall were taken back: {taken_back}")
+            return replace(carried, seen=wire.observe(manifest), failures=(*carried.failures, failure))
+        carried = further(carried, stage, entries, outcome)
+    return carried
+
+
+def during(manifest: Manifest, carried: Carried, todo: Plan) -> tuple[Owned, ...]:
+    """Of what is to come the inventory goes on knowing what is there now."""
+    done = {change.key for change in carried.done}
+    undone = tuple(change for change in todo.changes if change.key not in done)
+    return inventory(manifest, carried.seen, replace(todo, changes=undone))
+
+
+def further(carried: Carried, stage: Stage, entries: tuple[Owned, ...], outcome: Outcome) -> Carried:
+    """After one more stage. Where the host was not looked at, its inventory is what the stage has made of it."""
+    changes = stage.changes
+    done = tuple(changes[n] for n in sorted(outcome.done))
+    failures = tuple(Failure(changes[n].owner, changes[n].key, text) for n, text in outcome.failed.items())
+    made = {change.key: change for change in done}
+    after = (settled(made[owned.key], owned) if owned.key in made else owned for owned in entries)
+    seen = outcome.seen or replace(carried.seen, inventory=tuple(filter(None, after)), token=outcome.token)
+    return Carried("applied", seen, (*carried.done, *done), (*carried.failures, *failures))
+
+
+def possible(changes: tuple[Change, ...], failures: Iterable[Failure]) -> tuple[Change, ...]:
+    """What may go on after failures in the stages before, as `run` in apply.sh has it within one."""
+    stopped = {failure.owner for failure in failures}
+    left: list[Change] = []
+    for change in changes:
+        if {change.owner, "", *change.waits} & stopped:
+            stopped.add(change.owner)
+        else:
+            left.append(change)
+    return tuple(left)
+
+
+def still(spec: HostSpec, answering: Answering) -> Check:
+    """What answers now has to answer then."""
+    before = answering(endpoints(spec))
+    return lambda: answering(before) == before
+
+
+def always() -> bool:
+    return True
+
+
+def endpoints(spec: HostSpec) -> frozenset[Endpoint]:
+    """What the jails of a host publish to everybody over TCP."""
+    addresses = {jail.id: jail.nic.addresses[0].partition("/")[0] for jail in spec.jails}
+    rules = [part for part in spec.parts if isinstance(part, Rule) and part.subject in addresses]
+    open_to_all = [rule for rule in rules if rule.direction == "in" and rule.protocol == "tcp" and not rule.peers]
+    return frozenset((addresses[rule.subject], port) for rule in open_to_all for port in rule.ports)
 
 
 UNDECIDED = {
@@ -62,7 +155,7 @@ UNDECIDED = {
 def idle(manifest: Manifest, planned: Plan, seen: Observation, asked: Pass) -> bool:
     """Nothing to do, or nothing that may be done. An inventory that says too little is something to do: one that was
     lost and adopted again, or one that an apply did not live to bring up to date."""
-    settled = not planned.changes and inventory(manifest, seen, planned) == seen.inventory
+    settled = not planned.changes and not seen.unconfirmed and inventory(manifest, seen, planned) == seen.inventory
     unasked = asked.digest not in ("", planned.digest)
     return bool(settled or planned.refusal or seen.hold or seen.refusals or unasked)
 
@@ -119,14 +212,8 @@ def needs(change: Change, failure: Failure) -> bool:
     return any(digest in file.content for file in files if isinstance(file.content, bytes))
 
 
-def finished(
-    report: Report, manifest: Manifest, planned: Plan, outcome: Outcome, unfetched: list[Failure], asked: Pass
-) -> Report:
+def finished(report: Report, manifest: Manifest, carried: Carried, unfetched: list[Failure], asked: Pass) -> Report:
     """What was done, and what a look at the host right afterwards says is left."""
-    assert outcome.seen is not None
-    numbered = dict(enumerate(planned.changes))
-    failures = [Failure(numbered[n].owner, numbered[n].key, text) for n, text in outcome.failed.items()]
-    again = plan(manifest, outcome.seen, replace(asked.given, reviewed=True))
-    after = left(report, again, outcome.seen, Pass(asked.given))
-    done = tuple(numbered[n] for n in sorted(outcome.done))
-    return replace(after, done=done, failures=(*unfetched, *failures))
+    again = plan(manifest, carried.seen, replace(asked.given, reviewed=True))
+    after = left(report, again, carried.seen, Pass(asked.given))
+    return replace(after, done=carried.done, failures=(*unfetched, *carried.failures))

@@ -22,8 +22,9 @@ from paramiko.hostkeys import HostKeyEntry
 
 from reconciler.model import Ssh
 
-CONNECT, GREET, PROBE, APPLY, SEND = 15.0, 45.0, 120.0, 900.0, 900.0
-"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys."""
+CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
+"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys:
+three times that."""
 KEEPALIVE = 15
 """Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
 by the answer that it drops."""
@@ -65,6 +66,13 @@ class Remote:
         """Runs a whole script; its standard output. A script that exits other than 0 is a failure."""
         with self._turn:
             return self._execute(RUN, [script.encode()], timeout)
+
+    def renew(self, timeout: float) -> None:
+        """Takes a new connection in place of the kept one, which a firewall may let through for having known it."""
+        with self._turn:
+            fresh = connect(self.ssh, self.credentials, timeout)
+            self._drop()
+            self._connection = fresh
 
     def send(self, source: BinaryIO, path: str) -> None:
         """Writes a file on the host, readable by root only, at once or not at all."""
@@ -157,7 +165,7 @@ def drain(channel: paramiko.Channel, kept: bytearray) -> None:
             del kept[:-4096]
 
 
-def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
+def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fabric.Connection:
     """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
     name = f"[{ssh.address}]:{ssh.port}"
     try:
@@ -167,12 +175,12 @@ def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
             port=ssh.port,
             config=fabric.Config(lazy=True),
             connect_kwargs={
-                "sock": plug(ssh),
+                "sock": plug(ssh, timeout),
                 "key_filename": str(credentials.key),
                 "look_for_keys": False,
                 "allow_agent": False,
-                "banner_timeout": GREET,
-                "auth_timeout": GREET,
+                "banner_timeout": 3 * timeout,
+                "auth_timeout": 3 * timeout,
             },
         )
         pin(connection.client, ssh)
@@ -191,9 +199,9 @@ def connect(ssh: Ssh, credentials: Credentials) -> fabric.Connection:
         raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
 
 
-def plug(ssh: Ssh) -> socket.socket:
+def plug(ssh: Ssh, timeout: float) -> socket.socket:
     """paramiko never sets TCP_NODELAY: without it every command waits 40 ms."""
-    sock = socket.create_connection((ssh.address, ssh.port), timeout=CONNECT)
+    sock = socket.create_connection((ssh.address, ssh.port), timeout=timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

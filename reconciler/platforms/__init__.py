@@ -12,6 +12,7 @@ from typing import Protocol
 
 from reconciler.model import Change, HostSpec, Manifest, Observation
 from reconciler.platforms import freebsd, linux
+from reconciler.platforms.ground import Undo
 from reconciler.platforms.steps import Step
 
 
@@ -20,6 +21,8 @@ class Platform(Protocol):
 
     PRELUDE: str
     """Shell functions that the probe and the steps call."""
+    UNDO: Mapping[str, Undo]
+    """Types that are the host's own network and firewall, and how each goes back to what was."""
 
     def lower(self, spec: HostSpec) -> Manifest:
         """What the host must be, in application order."""

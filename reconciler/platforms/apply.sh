@@ -1,14 +1,16 @@
 # Functions that every apply script calls, on every platform. Needs only sh and base tools, and of the platform's own
 # prelude: WORK (a directory that a restart empties), lock (held while descriptor 9 is open), decode (base64),
-# written PATH, token.
+# written PATH, token, detached COMMAND.
 # Protocol, on standard output: lines of tab-separated fields.
 #   stale                       the inventory is not the one the plan was made against; nothing was done
 #   held                        the hold file is there; nothing was done
 #   busy                        another apply holds the lock; nothing was done
 #   done NUMBER                 a change was carried out
+#   armed NAME                  what follows is taken back unless `confirm NAME` comes in time
 #   failed NUMBER TEXT          it was not, and why; later changes of the same owner were left out
 #   skipped NUMBER              left out for that reason
-#   --                          what follows is a fresh observation
+#   token SHA                   the inventory as it is now, for the next part
+#   --                          it is at its end; what follows is a fresh observation, after the last part
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -19,7 +21,9 @@ trap '' HUP PIPE # an apply that began ends, also when the connection does not l
 ETC=/etc/reconciler
 STATE=/var/lib/reconciler
 INVENTORY=$STATE/inventory
+TRANSACTIONS=$STATE/transactions
 failed=' '
+guarded= # whether there is a way back (arm)
 
 step() { :; }
 
@@ -33,7 +37,9 @@ begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit
     lock || { echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
+    taken_over
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
+    [ -z "$guarded" ] || cp -p "$INVENTORY" "$STATE/inventory.before" 2>/dev/null || : >"$STATE/inventory.before" || exit
     write_inventory || exit
 }
 
@@ -41,6 +47,102 @@ begin() {
 write_inventory() {
     serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
     { echo "# serial $((${serial:-0} + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
+}
+
+# ── what is taken back ──
+# An apply that changes the network or the firewall may cut off whoever sent it. So before anything changes, all that it
+# takes to go back lies in $TRANSACTIONS/NAME.armed, and a process waits that needs no connection, no disk space and
+# nothing but sh. One rename decides: to NAME.confirmed by who came by a new connection, to NAME.reverting by who waited,
+# or by the boot.
+
+# arm SECONDS WANTED: standard input, the files that will change. WANTED, the digest of what is tried, is remembered as
+# what cut the host off, if it does.
+arm() {
+    name=$(sed -n '1s/^# serial //p' "$INVENTORY") new=$TRANSACTIONS/new number=0
+    rm -rf "$TRANSACTIONS"
+    mkdir -p "$new" && cat <&8 >"$new/script" && mv "$STATE/inventory.before" "$new/inventory" || exit
+    exec 8<&-
+    { cat "$STATE/refused" 2>/dev/null; echo "$2"; } >"$new/refused" || exit
+    while read -r path; do
+        number=$((number + 1))
+        [ ! -e "$path" ] && [ ! -L "$path" ] || cp -RpP "$path" "$new/$number" || exit
+        printf '%s\t%s\n' "$number" "$path"
+    done >"$new/files" || exit
+    mv "$new" "$TRANSACTIONS/$name.armed" || exit
+    detached sh "$TRANSACTIONS/$name.armed/script" wait_for "$name" "$1"
+    printf 'armed\t%s\n' "$name"
+}
+
+# wait_for NAME SECONDS: sleep(1) does not look at the clock, which an administrator may set
+wait_for() {
+    trap '' INT TERM
+    sleep "$2"
+    revert "$1"
+}
+
+# revert NAME: somebody who has the lock may be at it still, or hang: the host comes first
+revert() {
+    mv "$TRANSACTIONS/$1.armed" "$TRANSACTIONS/$1.reverting" 2>/dev/null || return 0
+    lock || :
+    revert_again "$1"
+}
+
+# revert_again NAME: whatever fails, the rest is tried
+revert_again() {
+    [ -d "$TRANSACTIONS/$1.reverting" ] || return 0
+    (take_down) >/dev/null 2>&1
+    put_back "$1"
+    (bring_back) >/dev/null 2>&1
+    rm -rf "$TRANSACTIONS/$1.reverting"
+}
+
+# put_back NAME: by renames alone, which a full disk does not hinder
+put_back() {
+    while read -r number path; do
+        kept=$TRANSACTIONS/$1.reverting/$number
+        if [ -e "$kept" ] || [ -L "$kept" ]; then over "$kept" "$path"; else rm -f "$path"; fi
+        written "$path"
+    done <"$TRANSACTIONS/$1.reverting/files"
+    for kept in inventory refused; do
+        [ ! -e "$TRANSACTIONS/$1.reverting/$kept" ] || mv -f "$TRANSACTIONS/$1.reverting/$kept" "$STATE/$kept"
+    done
+}
+
+# at_boot NAME: nothing runs yet: what the files say is what will be
+at_boot() {
+    [ -d "$TRANSACTIONS/$1.reverting" ] || mv "$TRANSACTIONS/$1.armed" "$TRANSACTIONS/$1.reverting" || return 0
+    mkdir -p "$WORK"
+    put_back "$1"
+    rm -rf "$TRANSACTIONS/$1.reverting"
+}
+
+# confirm NAME: by a connection that was made after the apply
+confirm() {
+    if mv "$TRANSACTIONS/$1.armed" "$TRANSACTIONS/$1.confirmed" 2>/dev/null; then
+        rm -rf "$TRANSACTIONS/$1.confirmed" "$STATE/refused"
+        echo confirmed
+    else
+        tries=0
+        while [ -d "$TRANSACTIONS/$1.reverting" ] && [ $tries -lt 120 ]; do sleep 0.5; tries=$((tries + 1)); done
+        echo reverted
+    fi
+}
+
+# taken_back NAME: what came through by a new connection works less than before
+taken_back() {
+    sh "$TRANSACTIONS/$1.armed/script" revert "$1" 2>/dev/null
+    confirm "$1"
+}
+
+# taken_over: an apply that nobody came back to. We did come, so the host is not cut off: it stays as it is, and what is
+# missing is done now. One that is being taken back and whose process has died is taken back to the end.
+taken_over() {
+    for left in "$TRANSACTIONS"/*.armed; do
+        [ ! -d "$left" ] || mv "$left" "${left%.armed}.confirmed" 2>/dev/null || :
+    done
+    for left in "$TRANSACTIONS"/*.reverting; do
+        [ ! -d "$left" ] || { name=${left##*/}; sh "$left/script" revert_again "${name%.reverting}" 9>&-; }
+    done
 }
 
 disown() {
@@ -71,9 +173,19 @@ run() {
     fi
 }
 
-# finish: prints the new observation. Archives that were sent and not unpacked belong to applies that were killed.
+# pause: the end of a part, where another follows
+pause() {
+    rm -f "$WORK/log"
+    printf 'token\t%s\n' "$(token)"
+    exec 9>&-
+    echo --
+}
+
+# finish: prints the new observation. Archives that were sent and not unpacked belong to applies that were killed, unless
+# this is only the first part of one.
 finish() {
-    rm -f "$WORK/log" "$STATE"/incoming/*
+    rm -f "$WORK/log"
+    [ -n "$guarded" ] || rm -f "$STATE"/incoming/*
     # who looked while this went on saw half of it: with a serial of its own the end makes that look stale too
     sed 1d "$INVENTORY" | write_inventory
     exec 9>&-

@@ -73,6 +73,8 @@ def observation(
         present=frozenset(r.key for r in manifest.resources if present(r, states[r.key], settings)),
         inventory=tuple(owned for owned in map(entry_of, lines.of("own")) if owned),
         token=lines.first("token"),
+        unconfirmed=bool(lines.of("armed")),
+        refused=frozenset(fields[0] for fields in lines.of("refused")),
         contents={path: b64decode(body).decode("utf-8", "replace") for path, _, body in lines.of("bad")},
         degraded=dict(degraded),
         hold=next((f"since {date}: {text.strip()}" for date, text in lines.of("hold")), ""),

@@ -24,6 +24,8 @@ INCOMING = "/var/lib/reconciler/incoming"
 """Where archives lie that were sent ahead of an apply, by the digest of their source."""
 REMOVE_ITSELF = 'rm -f "$0"'
 """The first line of every script: the file it arrived in may hold secrets, and sh has it open by then."""
+KEEP_ITSELF = '[ $# -gt 0 ] || { exec 8<"$0"; rm -f "$0"; }'
+"""Of a script that knows the way back: `arm` puts it where it is called again, with the name of a function."""
 COMPLETE = "# complete"
 """The last line of every script: a host runs none that arrived in part."""
 
@@ -140,15 +142,21 @@ def script(
     token: str,
     prelude: str,
     probe: str,
+    back: Iterable[str] = (),
+    armed: Iterable[str] = (),
+    *,
+    last: bool = True,
 ) -> str:
-    """The whole apply. `token` names the inventory that the plan was made against, `inventory` is the grown one."""
+    """The whole apply. `token` names the inventory that the plan was made against, `inventory` is the grown one.
+    `back` and `armed`: lines before and after that is written, of an apply that has to be confirmed. `last`: no other
+    part follows."""
     entries = {owned.key: owned for owned in inventory}
-    lines = [REMOVE_ITSELF, prelude, APPLY, "observe() {", probe, "}", f"begin {quote(token)} <<'END'"]
-    lines += [entry(owned) for owned in entries.values()]
-    lines.append("END")
+    back = (*back,)
+    lines = [KEEP_ITSELF if back else REMOVE_ITSELF, prelude, APPLY, "observe() {", probe, "}", *back]
+    lines += [fed(f"begin {quote(token)}", map(entry, entries.values())), *armed]
     for number, (change, steps) in enumerate(changes):
         lines += change_lines(number, change, steps, entries.get(change.key))
-    lines += ["finish", COMPLETE, ""]
+    lines += ["finish" if last else "pause", COMPLETE, ""]
     return "\n".join(lines)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import BinaryIO
 
 from reconciler.fetch import FetchFailure
 from reconciler.model import Change, File, Manifest, Observation, Owned, Source
+from reconciler.plan import Stage
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
 from reconciler.platforms.steps import INCOMING, Step, settled
@@ -33,9 +35,9 @@ class FakeHost:
     def __init__(self) -> None:
         self.machine = Debian()
         self.fuse: int | None = None
-        """How many actions the next apply gets to do before it is killed; None is as many as it wants."""
+        """How many actions the next pass gets to do before it is killed; None is as many as it wants."""
         self.steps = 0
-        """How many actions the last apply did."""
+        """How many actions the last pass did."""
         self.applies = 0
         self.busy = False
         self.breaks: Callable[[Change, Step], str] = lambda change, step: ""
@@ -44,12 +46,20 @@ class FakeHost:
         """Called after each action."""
         self.meanwhile: Callable[[], None] = lambda: None
         """Called between the look and the apply."""
+        self.goes_back = False
+        """Whether it is kept what was before the network and the firewall changed; it takes long."""
+        self.cut_off = ""
+        """Why nobody can come back to confirm such a change."""
         self.unavailable: set[str] = set()
         """Digests of archives that cannot be had."""
 
     # ── what a pass calls ────────────────────────────────────────────────────────────────────────────────────
 
     def observe(self, manifest: Manifest) -> Observation:
+        self.steps = 0
+        return self.seen(manifest)
+
+    def seen(self, manifest: Manifest) -> Observation:
         return PLATFORM.parse(self.machine.probe(manifest), manifest)
 
     def stock(self, source: Source) -> BinaryIO:
@@ -60,7 +70,16 @@ class FakeHost:
     def send(self, name: str, archive: BinaryIO) -> None:
         self.machine.put(File(f"{INCOMING}/{name}", archive.read(), 0o600))
 
-    def apply(self, manifest: Manifest, changes: tuple[Change, ...], inventory: Iterable[Owned], token: str) -> Outcome:
+    def confirm(self, armed: str, works: Callable[[], bool]) -> str:
+        reason = self.cut_off or ("" if works() else "jails that answered before it did not any more")
+        self.machine.armed = False
+        if reason:
+            assert self.goes_back
+            self.machine = self.before
+            self.machine.refused.add(armed)
+        return reason
+
+    def apply(self, manifest: Manifest, stage: Stage, inventory: Iterable[Owned], token: str) -> Outcome:
         self.meanwhile()
         if self.busy:
             return Outcome("busy")
@@ -69,14 +88,18 @@ class FakeHost:
         if self.machine.token != token:
             return Outcome("stale")
         self.applies += 1
-        self.steps = 0
+        if stage.guarded and self.goes_back:
+            self.before = deepcopy(self.machine)
+        self.machine.armed = stage.guarded
         self.burn()
         self.machine.write_inventory(list(inventory))
         self.acted(None)
-        done, failed = self.run(changes)
-        for path in self.machine.below(INCOMING)[1:]:
+        done, failed = self.run(stage.changes)
+        for path in self.machine.below(INCOMING)[1:] if not stage.guarded else ():
             del self.machine.files[path]
-        return Outcome("applied", frozenset(done), failed, self.observe(manifest))
+        seen = self.seen(manifest) if stage.last else None
+        armed = manifest.ground if stage.guarded else ""
+        return Outcome("applied", frozenset(done), failed, seen, armed, self.machine.token)
 
     # ── what the script does ─────────────────────────────────────────────────────────────────────────────────
 

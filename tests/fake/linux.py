@@ -95,6 +95,10 @@ class Debian:
         self.processes: dict[str, Process] = {}
         self.commands = {*NEEDED, "spiped"}
         self.seals: dict[str, bytes] = {}
+        self.armed = False
+        """Somebody waits for what was applied to be confirmed."""
+        self.refused: set[str] = set()
+        """What was not."""
         self._inodes = itertools.count(1000)
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -402,6 +406,10 @@ class Debian:
         if hold:
             yield "hold", "2024-01-01", hold.content.decode()
         yield "token", self.token
+        if self.armed:
+            yield "armed", "1.armed"
+        for ground in sorted(self.refused):
+            yield "refused", ground
         for owned in self.inventory:
             yield "own", entry(owned)
 
@@ -423,9 +431,7 @@ class Debian:
         six, four = self.shown_routes("")
         yield "net", "routes6", json.dumps(six)
         yield "net", "routes4", json.dumps(four)
-        for family, colon in (("6", True), ("4", False)):
-            proxied = [{"dst": dst, "dev": dev} for dst, dev in sorted(self.proxied) if (":" in dst) == colon]
-            yield "net", f"neighbours{family}", json.dumps(proxied)
+        yield "net", "neighbours", json.dumps([{"dst": dst, "dev": dev} for dst, dev in sorted(self.proxied)])
         for key, value in self.settings.items():
             if key.startswith("proxy_ndp "):
                 yield "net", key, value
@@ -472,7 +478,7 @@ class Debian:
                 yield "open", str(number), "524288"
                 yield "open", str(number + 1000), process.open_files
                 if process.lost:
-                    yield "lost", str(number), ""
+                    yield "lost", str(number + 1000), ""
         for room, inode in self.rooms.items():
             yield "inode", f"/run/netns/{room}", str(inode)
 

@@ -44,11 +44,13 @@ class Deadly:
         self.remote, self.name = remote, remote.name
         self.text = COUNTER % at + more
         self.script = ""
+        """All that its applies do, one after the other."""
 
     def run(self, script: str, timeout: float = PROBE) -> bytes:
         if timeout == APPLY:
             assert NOTHING in script
-            script = self.script = script.replace(NOTHING, self.text)
+            script = script.replace(NOTHING, self.text)
+            self.script += script[script.index("\nchange_0()") :]
         return self.remote.run(script, timeout)
 
     def __getattr__(self, name: str) -> object:
@@ -70,10 +72,9 @@ def killing(world: World, at: int, more: str = "") -> Iterator[Deadly]:
 
 def telling(script: str) -> list[int]:
     """The numbers of the steps that are not just another file of the same change."""
-    body = script[script.index("\nchange_0()") :]
     found, number, first = [], 0, True
     before = ""
-    for line in body.splitlines():
+    for line in script.splitlines():
         if line.startswith("change_"):
             first = True
         elif line == "step":
@@ -241,7 +242,8 @@ def die_at(worlds: list[World], scene: Scene, points: Iterable[int], more: str =
 
 
 def spread(last: int, count: int) -> list[int]:
-    """As many numbers from 1 to `last`, evenly."""
+    """As many numbers from 1 to `last`, evenly; but for the last few: which folders are there already differs."""
+    last -= 9
     return list(range(1, last + 1)) if ALL else sorted({1 + i * (last - 1) // (count - 1) for i in range(count)})
 
 

@@ -23,7 +23,7 @@ from reconciler import age, fetch
 from reconciler.model import Fleet, HostSpec, Manifest, Observation, Plan, Report, Source
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
-from reconciler.reconcile import Pass, reconcile
+from reconciler.reconcile import Answering, Pass, nobody, reconcile
 from reconciler.remote import Credentials, Remote
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
@@ -143,10 +143,14 @@ class World:
             self.wires[name] = ShellWire(Remote(ssh, Credentials(self.lab.key)), PLATFORMS["linux"])
         return self.wires[name]
 
-    def reconcile(self, name: str, *, apply: bool = True, digest: str = "", **given: Any) -> Report:
+    def reconcile(
+        self, name: str, *, apply: bool = True, digest: str = "", answering: Answering = nobody, **given: Any
+    ) -> Report:
         """One pass. `given` are fields of Circumstances; the guard is off unless `reviewed=False`."""
         circumstances = Circumstances(**{"today": TODAY, "reviewed": True, **given})
-        return reconcile(self.spec(name), self.wire(name), self.garage.stock, Pass(circumstances, apply, digest))
+        return reconcile(
+            self.spec(name), self.wire(name), self.garage.stock, Pass(circumstances, apply, digest, answering)
+        )
 
     def observe(self, name: str) -> Observation:
         return self.wire(name).observe(self.manifest(name))

@@ -14,7 +14,7 @@ from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
 from reconciler.platforms.linux.paths import unit
 from reconciler.platforms.steps import INCOMING
-from reconciler.reconcile import Pass, reconcile
+from reconciler.reconcile import Pass, endpoints, reconcile
 
 GIVEN = Circumstances(date(2024, 2, 20))
 WWW = specs.spec(specs.jail("acme--www"))
@@ -39,7 +39,8 @@ def test_a_second_pass_finds_nothing_and_asks_the_host_for_nothing() -> None:
     host = FakeHost()
     run(WWW, host)
     report = run(WWW, host)
-    assert (report.done, report.ready, host.applies) == ((), True, 1)
+    assert (report.done, report.ready) == ((), True)
+    assert host.applies == 2  # the first pass's: its network and firewall, then the rest
 
 
 def test_a_pass_that_only_looks_changes_nothing_and_tells_what_is_pending() -> None:
@@ -58,16 +59,71 @@ def test_removed_data_is_told_with_its_day() -> None:
     assert run(specs.spec(), host).retained == (("acme--www", "2024-03-05"),)
 
 
+# ── taken back ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_cuts_the_host_off_is_taken_back_and_told_and_no_jail_is_touched() -> None:
+    host = FakeHost()
+    host.goes_back, host.cut_off = True, "cannot reach it"
+    report = run(WWW, host)
+    assert [failure.reason for failure in report.failures] == ["network and firewall were taken back: cannot reach it"]
+    assert (report.done, host.applies, host.machine.processes, host.machine.inventory) == ((), 1, {}, ())
+
+
+def test_what_has_cut_the_host_off_is_not_tried_again_until_the_documents_differ_or_somebody_says_so() -> None:
+    host = FakeHost()
+    host.goes_back, host.cut_off = True, "cannot reach it"
+    run(WWW, host)
+    host.cut_off = ""
+    another_jail = run(MANY, host)
+    assert another_jail.refusal.startswith("this network and firewall have cut the host off before")
+    assert host.applies == 1
+    opened = replace(WWW, parts=(*WWW.parts, specs.rule("", "in", 22)))
+    assert run(opened, host).ready
+    host.machine.refused.add(PLATFORMS["linux"].lower(WWW).ground)
+    held = run(WWW, host)
+    assert held.refusal
+    assert run(WWW, host, digest=held.plan, given=replace(GIVEN, reviewed=True)).ready
+
+
+def test_jails_that_answered_before_have_to_answer_after_the_network_and_the_firewall_have_changed() -> None:
+    published = replace(WWW, parts=(*WWW.parts, specs.rule("acme--www", "in", 80)))
+    (endpoint,) = endpoints(published)
+    answers = iter([frozenset({endpoint}), frozenset()])
+    asked: list[frozenset[tuple[str, int]]] = []
+
+    def answering(those: frozenset[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+        asked.append(those)
+        return next(answers)
+
+    host = FakeHost()
+    host.goes_back = True
+    report = run(published, host, answering=answering)
+    assert [failure.reason for failure in report.failures] == [
+        "network and firewall were taken back: jails that answered before it did not any more"
+    ]
+    assert asked == [frozenset({endpoint})] * 2
+
+
+def test_an_apply_that_nobody_has_confirmed_is_taken_over_by_the_next_pass() -> None:
+    host = FakeHost()
+    run(WWW, host)
+    host.machine.armed = True
+    assert run(WWW, host).ready
+    assert not host.machine.armed
+    assert host.applies == 3
+
+
 # ── held back ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_host_that_changed_since_the_look_is_looked_at_again() -> None:
     host = FakeHost()
-    another = iter([True, False])
+    another = iter([True, False, False])
     host.meanwhile = lambda: host.machine.write_inventory([]) if next(another) else None
     report = run(WWW, host)
     assert report.ready
-    assert host.applies == 1
+    assert host.applies == 2
 
 
 def test_a_host_that_keeps_changing_is_left_for_later() -> None:

@@ -6,8 +6,6 @@ program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 
@@ -27,11 +25,12 @@ from reconciler.model import (
 )
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
 from reconciler.platforms.freebsd import anchor, datasets, firewall, jail, network
-from reconciler.platforms.freebsd.commands import commands
+from reconciler.platforms.freebsd.commands import UNDO, commands
 from reconciler.platforms.freebsd.parse import parse
 from reconciler.platforms.freebsd.paths import ANCHOR, CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
 from reconciler.platforms.freebsd.probe import probe
 from reconciler.platforms.freebsd.tunnel import tunnel
+from reconciler.platforms.ground import REVERT, manifest
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
@@ -48,13 +47,11 @@ SYSCTLS = {
     **firewall.SYSCTLS,
 }
 
-__all__ = ["PRELUDE", "commands", "logs", "lower", "parse", "probe"]
+__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:
-    resources = tuple(listed(spec))
-    states = json.dumps([(r.key, sorted(r.state.items())) for r in resources])
-    return Manifest(spec.name, resources, hashlib.sha256(states.encode()).hexdigest())
+    return manifest(spec, listed, UNDO)
 
 
 def listed(spec: HostSpec) -> Iterator[Resource]:
@@ -106,6 +103,7 @@ def boot_files(spec: HostSpec) -> Iterator[File]:
     yield File(f"{NETWORK}/functions.sh", here.joinpath("network.sh").read_bytes())
     yield File(f"{ETC}/functions.sh", here.joinpath("functions.sh").read_bytes())
     yield File(f"{ETC}/run", here.joinpath("run.sh").read_bytes(), 0o755)
+    yield REVERT
     yield File(f"{ETC}/up.sh", here.joinpath("up.sh").read_bytes(), 0o755)
     yield File(f"{ETC}/modules", "".join(f"{name}\n" for name in modules(spec)).encode())
     yield File(HOOK, here.joinpath("hook.sh").read_bytes(), 0o755)

@@ -6,6 +6,9 @@ decode() { b64decode -r; }
 
 written() { :; }
 
+# detached COMMAND...: of no session that could end
+detached() { daemon -f "$@" 9>&-; }
+
 # lock: lockf(1) locks for a command and, before 14.1, not for a descriptor: so a command that ends when the last of us
 # closes descriptor 9 holds it for us.
 lock() {
@@ -47,6 +50,11 @@ load_rules() {
         pfctl -q -k label -k "$label"
     done
     rm -f "$WORK/labels.old" "$WORK/labels.new"
+}
+
+# load_again FILE [ANCHOR]: the rules that were there, or none if there were none
+load_again() {
+    if [ -e "$1" ]; then host firewall "$1" "$2"; elif [ -n "$2" ]; then no_anchor "$2"; else no_rules; fi
 }
 
 # labels FILE...

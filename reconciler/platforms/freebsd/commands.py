@@ -1,9 +1,10 @@
 """A Change → the steps that carry it out on a FreeBSD host.
 
-In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Two tables, one for making and mending,
-one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest.
-The removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a
-kill at any point. What the functions do is in `apply.sh`, `functions.sh` and `network.sh` beside this file.
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Three tables, one for making and mending,
+one for removal, one for going back; a removal knows only the key and the inventory's entry, because the resource has
+left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps may be
+begun again after a kill at any point. What the functions do is in `apply.sh`, `functions.sh` and `network.sh` beside
+this file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from reconciler.platforms.freebsd import datasets
 from reconciler.platforms.freebsd.jail import RESTARTING, changeable
 from reconciler.platforms.freebsd.paths import JAILS, TUNNELS, jail_name
 from reconciler.platforms.freebsd.probe import seal
+from reconciler.platforms.ground import Undo, nothing_but_files
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
 
 
@@ -286,3 +288,62 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "jail/1": remove_jail,
     "tunnel/1": remove_tunnel,
 }
+
+
+# ── going back ───────────────────────────────────────────────────────────────────────────────────────────────
+
+FILES = {"nic/1": "04", "vlan/1": "08", "switch/1": "10"}
+
+
+def undo_nic(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """A card that had the name by somebody else keeps it."""
+    named = [want for attribute, _, want in change.differences if attribute == "card"]
+    if change.before is None:
+        return tuple(host("rename", name_of_key(change), device) for device in named), ()
+    return run_again(change)
+
+
+def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    if change.before is None:
+        return (host("no_switch", name_of_key(change)),), ()
+    return run_again(change)
+
+
+def run_again(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    number = FILES[change.key.partition(" ")[0]]
+    return (), (host("run", f"{NETWORK}/{number}-{name_of_key(change)}"),)
+
+
+def undo_devices(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    return (), (host("devices"),)
+
+
+def undo_sysctl(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    return (), tuple(Call("set_sysctl", (name_of_key(change), was)) for _, was, _ in change.differences if was)
+
+
+def undo_ruleset(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    return (), (Call("load_again", (f"{ETC}/pf.conf",)),)
+
+
+def undo_anchor(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    path = change.before.undo if change.before else change.resource.undo if change.resource else ""
+    return (), (Call("load_again", (path, name_of_key(change))),)
+
+
+def name_of_key(change: Change) -> str:
+    return change.key.partition(" ")[2]
+
+
+UNDO: Mapping[str, Undo] = {
+    "file/1": nothing_but_files,
+    "module/1": nothing_but_files,
+    "devices/1": undo_devices,
+    "nic/1": undo_nic,
+    "vlan/1": undo_interface,
+    "switch/1": undo_interface,
+    "sysctl/1": undo_sysctl,
+    "ruleset/1": undo_ruleset,
+    "anchor/1": undo_anchor,
+}
+"""Of what is the host's own network and firewall."""

@@ -2,6 +2,7 @@
 #   need TEXT                    what this host lacks
 #   hold DATE TEXT               the administrator's hold file
 #   token SHA / own ENTRY        the inventory
+#   armed NAME                   an apply that nobody has confirmed, refused DIGEST    what has cut the host off
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net links|routes LINE, room JAIL links|routes LINE        what ifconfig(8) and netstat(1) say
 #   jail NAME=VALUE.., process JAIL COMMAND, mount SOURCE TARGET TYPE OPTIONS, limit RULE, accounts PATH SHA
@@ -43,6 +44,10 @@ owned() {
     [ ! -e "$ETC/hold" ] ||
         printf 'hold\t%s\t%s\n' "$(stat -f %Sm -t %F "$ETC/hold")" "$(head -c 300 "$ETC/hold" | tr '\n\t' '  ')"
     printf 'token\t%s\n' "$(token)"
+    for left in "$STATE"/transactions/*.armed "$STATE"/transactions/*.reverting; do
+        [ ! -d "$left" ] || printf 'armed\t%s\n' "${left##*/}"
+    done
+    [ ! -e "$STATE/refused" ] || while read -r digest; do printf 'refused\t%s\n' "$digest"; done <"$STATE/refused"
     sed '/^#/d; s/^/own	/' "$STATE/inventory" 2>/dev/null
 }
 

@@ -6,6 +6,7 @@ cd /etc/reconciler || exit
 
 case $1 in
     network)
+        sh ./revert.sh
         modules $(cat modules) || exit
         sysctl -q -f sysctl.conf
         devices

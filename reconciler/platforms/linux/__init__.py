@@ -6,16 +6,15 @@ the program sees (see `platforms.Platform`). No I/O; nothing of YAML or git.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl, Tunnel, Vlan
 from reconciler.platforms.files import ETC, file_digest, file_state
+from reconciler.platforms.ground import manifest
 from reconciler.platforms.layers import in_start_order, source_tree, trees
 from reconciler.platforms.linux import firewall, machine, network
-from reconciler.platforms.linux.commands import commands
+from reconciler.platforms.linux.commands import UNDO, commands
 from reconciler.platforms.linux.parse import parse
 from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.linux.probe import probe
@@ -23,13 +22,11 @@ from reconciler.platforms.linux.tunnel import tunnel
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 
-__all__ = ["PRELUDE", "commands", "logs", "lower", "parse", "probe"]
+__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:
-    resources = tuple(listed(spec))
-    states = json.dumps([(r.key, sorted(r.state.items())) for r in resources])
-    return Manifest(spec.name, resources, hashlib.sha256(states.encode()).hexdigest())
+    return manifest(spec, listed, UNDO)
 
 
 def listed(spec: HostSpec) -> Iterator[Resource]:

@@ -9,6 +9,9 @@ lock() {
 
 decode() { base64 -d; }
 
+# detached COMMAND...: of no session that could end
+detached() { setsid "$@" </dev/null >/dev/null 2>&1 9>&- & }
+
 # written PATH: systemd reads its units again before the next start, once for any number of them.
 written() {
     case $1 in /etc/systemd/system/*) : >"$WORK/reload" ;; esac
@@ -38,6 +41,11 @@ load_rules() {
     mv "$1" "$2"
     nft -f "$2"
     printf '%s %s\n' "$(sha256sum <"$2" | cut -c 1-64)" "$(dump | sha256sum | cut -c 1-64)" >"$STATE/firewall.stamp"
+}
+
+# load_again FILE: the rules that were there, or none if there were none
+load_again() {
+    if [ -e "$1" ]; then nft -f "$1"; else no_rules; fi
 }
 
 no_rules() {

@@ -1,9 +1,9 @@
 """A Change → the steps that carry it out on a Linux host.
 
-In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Two tables, one for making and mending,
-one for removal; a removal knows only the key and the inventory's entry, because the resource has left the manifest.
-The removal of a type once shipped is never taken out of its table. Every list of steps may be begun again after a
-kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Three tables, one for making and mending,
+one for removal, one for going back; a removal knows only the key and the inventory's entry, because the resource has
+left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps may be
+begun again after a kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK
+from reconciler.platforms.ground import Undo, nothing_but_files
 from reconciler.platforms.linux.machine import RESTARTING
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
@@ -213,3 +214,35 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "jail/1": remove_jail,
     "tunnel/1": remove_tunnel,
 }
+
+
+# ── going back ───────────────────────────────────────────────────────────────────────────────────────────────
+
+FILES = {"vlan/1": "08", "switch/1": "10"}
+
+
+def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    kind, _, name = change.key.partition(" ")
+    if change.before is None:
+        return (Call("network", ("no_switch", name)),), ()
+    return (), (Call("network", ("run", f"{NETWORK}/{FILES[kind]}-{name}")),)
+
+
+def undo_sysctl(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    name = change.key.partition(" ")[2]
+    return (), tuple(Call("set_sysctl", (name, was)) for _, was, _ in change.differences if was)
+
+
+def undo_ruleset(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    return (), (Call("load_again", (f"{ETC}/firewall.nft",)),)
+
+
+UNDO: Mapping[str, Undo] = {
+    "file/1": nothing_but_files,
+    "uplink/1": nothing_but_files,
+    "vlan/1": undo_interface,
+    "switch/1": undo_interface,
+    "sysctl/1": undo_sysctl,
+    "ruleset/1": undo_ruleset,
+}
+"""Of what is the host's own network and firewall."""

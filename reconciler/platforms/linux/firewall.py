@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
+from reconciler.platforms.ground import REVERT
 from reconciler.platforms.linux.paths import UNITS
 
 SPOOFED = "meta l4proto { tcp, udp } ip6 saddr != fe80::/10 fib saddr type local fib daddr type local drop"
@@ -39,6 +40,7 @@ After=nftables.service local-fs.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecStartPre=-/bin/sh {REVERT.path}
 ExecStart=/usr/sbin/nft -f {path}
 ExecReload=/usr/sbin/nft -f {path}
 [Install]

@@ -15,6 +15,7 @@ from typing import Any
 
 from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch, Vlan
 from reconciler.platforms.files import NETWORK, digest, file_state
+from reconciler.platforms.ground import REVERT
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import quote
 
@@ -53,6 +54,7 @@ def boot_files() -> tuple[File, ...]:
     return (
         File(f"{NETWORK}/functions.sh", FUNCTIONS),
         File(f"{NETWORK}/up.sh", UP),
+        REVERT,
         File(f"{UNITS}/{unit}", UNIT),
         File(f"{UNITS}/multi-user.target.wants/{unit}", f"../{unit}".encode(), kind="l"),
     )
@@ -178,7 +180,7 @@ class Seen:
     """The answers of `ip -j`, parsed when somebody asks."""
 
     def __init__(self, host: Mapping[str, str], rooms: Mapping[str, Mapping[str, str]]) -> None:
-        """`host`: links, addresses, routes and neighbours 6 and 4 → JSON; `rooms`: netns → addresses, routes → JSON."""
+        """`host`: links, addresses, routes and neighbours → JSON; `rooms`: netns → addresses, routes → JSON."""
         self.host, self.rooms = host, rooms
 
     def table(self, name: str) -> list[dict[str, Any]]:
@@ -204,7 +206,7 @@ class Seen:
     @cached_property
     def announced(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for neighbour in self.table("neighbours6") + self.table("neighbours4"):
+        for neighbour in self.table("neighbours"):
             found.setdefault(neighbour["dev"], set()).add(neighbour["dst"])
         return found
 

@@ -54,15 +54,19 @@ class LinuxLines(Lines):
     def inodes(self) -> dict[str, str]:
         return self.pairs("inode")
 
+    def leader(self, supervisor: str) -> str:
+        """A jail's first process."""
+        return self.pairs("leader").get(supervisor, "")
+
     def grants(self, supervisor: str) -> str:
         """By the capabilities that a jail's first process could have."""
-        bounds = int(self.pairs("bounds").get(self.pairs("leader").get(supervisor, ""), "0"), 16)
+        bounds = int(self.pairs("bounds").get(self.leader(supervisor), "0"), 16)
         return " ".join(grant for grant, bit in GRANTS.items() if bounds >> bit & 1) or "none"
 
     def open_files(self, supervisor: str) -> str:
         """The limit of a jail's first process, which never changes its own; none is as much as its supervisor has."""
         limits = self.pairs("open")
-        own = limits.get(self.pairs("leader").get(supervisor, ""), "")
+        own = limits.get(self.leader(supervisor), "")
         limited = own.isdigit() and int(own) < int(limits.get(supervisor, own))
         return own if limited or not own else "infinity"
 
@@ -101,7 +105,7 @@ def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, 
     started, runs = dict(observed_start(unit, resource.owner, lines)), bool(room_of(unit, lines))
     yield from started.items()
     if started:
-        yield "mounts", "lost" if runs and pid in lines.pairs("lost") else "whole"
+        yield "mounts", "lost" if runs and lines.leader(pid) in lines.pairs("lost") else "whole"
         yield "grants", lines.grants(pid) if runs else resource.state["grants"]
 
 

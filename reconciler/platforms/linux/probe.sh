@@ -2,9 +2,10 @@
 #   need TEXT                    what this host lacks
 #   hold DATE TEXT               the administrator's hold file
 #   token SHA / own ENTRY        the inventory
+#   armed NAME                   an apply that nobody has confirmed, refused DIGEST    what has cut the host off
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
-#   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of it), inode PATH NUMBER
+#   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of a leader), inode PATH NUMBER
 #   leader PID PID (a jail's first process, of its supervisor), open PID COUNT (the hard limit), bounds PID CAPABILITIES
 #   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
 
@@ -39,6 +40,10 @@ owned() {
     [ ! -e "$ETC/hold" ] ||
         printf 'hold\t%s\t%s\n' "$(date -u -r "$ETC/hold" +%F)" "$(head -c 300 "$ETC/hold" | tr '\n\t' '  ')"
     printf 'token\t%s\n' "$(token)"
+    for left in "$STATE"/transactions/*.armed "$STATE"/transactions/*.reverting; do
+        [ ! -d "$left" ] || printf 'armed\t%s\n' "${left##*/}"
+    done
+    [ ! -e "$STATE/refused" ] || while read -r digest; do printf 'refused\t%s\n' "$digest"; done <"$STATE/refused"
     sed '/^#/d; s/^/own\t/' "$STATE/inventory" 2>/dev/null
 }
 
@@ -66,8 +71,7 @@ net() {
     printf 'net\taddresses\t%s\n' "$(ip -j addr show)"
     printf 'net\troutes6\t%s\n' "$(ip -j -6 route show)"
     printf 'net\troutes4\t%s\n' "$(ip -j -4 route show)"
-    printf 'net\tneighbours6\t%s\n' "$(ip -j -6 neigh show proxy)"
-    printf 'net\tneighbours4\t%s\n' "$(ip -j -4 neigh show proxy)"
+    printf 'net\tneighbours\t%s\n' "$(ip -j neigh show proxy)"
 }
 
 # standard input: names of network namespaces
@@ -86,6 +90,9 @@ BATCH
     done
 }
 
+# the source of a mount (proc(5), mountinfo)
+LOSABLE='/(trees/[^/]+|jails/[^/]+/(root|config|secrets|data/[^/]+))'
+
 # standard input: units; their processes say what they were started as, whatever the files say now
 units() {
     shown=$(xargs -r systemctl show -p Id -p LoadState -p ActiveState -p SubState -p Job -p MainPID -p Environment -p DropInPaths \
@@ -99,14 +106,17 @@ units() {
     # what a jail has mounted may have been removed under it, and even made again: it does not see the new one
     leaders=
     for pid in $pids; do
-        for leader in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+        children=
+        # without a newline at its end
+        read -r children 2>/dev/null <"/proc/$pid/task/$pid/children" || :
+        for leader in $children; do
             leaders="$leaders $leader"
             printf 'leader\t%s\t%s\n' "$pid" "$leader"
-            ! cut -d ' ' -f 4 "/proc/$leader/mountinfo" 2>/dev/null |
-                grep -qE '/(trees/[^/]+|jails/[^/]+/(root|config|secrets|data/[^/]+))//deleted$' ||
-                printf 'lost\t%s\t\n' "$pid"
         done
     done
+    printf '/proc/%s/mountinfo\n' $leaders |
+        xargs -r grep -lE "^([^ ]+ ){3}[^ ]*$LOSABLE//deleted " 2>/dev/null |
+        sed -n 's#^/proc/\([0-9]*\)/mountinfo#lost\t\1\t#p'
     printf '/proc/%s/limits\n' $pids $leaders | xargs -r grep -H '^Max open files' 2>/dev/null |
         sed -n 's#^/proc/\([0-9]*\)/limits:Max open files *[^ ]* *\([^ ]*\) .*#open\t\1\t\2#p'
     printf '/proc/%s/status\n' $leaders | xargs -r grep -H '^CapBnd' 2>/dev/null |

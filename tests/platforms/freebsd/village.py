@@ -55,6 +55,9 @@ class Line:
             raise RemoteFailure(f"status {done.returncode}: {done.stderr.decode()[-500:]}{done.stdout.decode()[-500:]}")
         return done.stdout
 
+    def renew(self, timeout: float) -> None:
+        """It has no connection that could be cut."""
+
     def send(self, source: BinaryIO, path: str) -> None:
         self.host.write(path, source.read(), 0o600)
 

@@ -1,0 +1,8 @@
+#!/bin/sh
+# Before network and firewall come up: what was applied and never confirmed is taken back. Once since the machine was
+# started: whoever starts the firewall by hand must not undo an apply that is under way.
+[ ! -e /var/run/reconciler/lock ] || exit 0
+for left in /var/lib/reconciler/transactions/*.armed /var/lib/reconciler/transactions/*.reverting; do
+    name=${left##*/}
+    [ ! -e "$left/script" ] || sh "$left/script" at_boot "${name%.*}"
+done

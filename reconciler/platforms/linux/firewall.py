@@ -8,13 +8,14 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from collections.abc import Collection, Iterator
+from ipaddress import IPv4Address, IPv4Network
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
+from reconciler.platforms.linux.bridge import bridge_table
+from reconciler.platforms.linux.nft import FAMILIES, INLINE, addresses, chain, families, list_name, quoted, text, whom
 from reconciler.platforms.linux.paths import UNITS
 
 SPOOFED = "meta l4proto { tcp, udp } ip6 saddr != fe80::/10 fib saddr type local fib daddr type local drop"
@@ -47,12 +48,6 @@ WantedBy=sysinit.target
 
 
 UNIT_PATH = f"{UNITS}/{UNIT_NAME}"
-FAMILIES = {"ip6": "ipv6_addr", "ip": "ipv4_addr"}
-"""nft's words for a family, and for the type of its addresses."""
-INLINE = 32
-"""Prefixes that stand in the rule itself."""
-
-# What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 HEAD = """\
 # Written by the reconciler; changes are overwritten.
 table inet reconciler {}
@@ -60,6 +55,7 @@ delete table inet reconciler
 table bridge reconciler {}
 delete table bridge reconciler
 """
+# What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 ICMP = """\
     ct state established,related accept
     ct state invalid drop
@@ -79,9 +75,6 @@ def ruleset(spec: HostSpec) -> bytes:
     stations = [each for jail in jails for each in jail.stations]
     lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(stations)]
     return ("\n".join(lines) + "\n").encode()
-
-
-# ── layer 3 ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def inet_table(
@@ -245,20 +238,6 @@ def rate_lines(rule: Rule, family: str, match: str, uncounted: tuple[str, ...]) 
     yield f"    {others}{match} {came} {cut_off} drop comment {text(rule.label)}"
 
 
-@lru_cache(maxsize=4096)
-def whom(prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """(family, its prefixes as a rule names them). Remembered: many rules may name one long list."""
-    return tuple((f, f"@{list_name(x)}" if len(x) > INLINE else among(x)) for f, x in families(collapsed(prefixes)))
-
-
-def among(entries: Sequence[str]) -> str:
-    return f"{{ {', '.join(entries)} }}"
-
-
-def list_name(entries: Sequence[str]) -> str:
-    return f"list_{digest(' '.join(entries).encode())[:16]}"
-
-
 def lists(spec: HostSpec) -> Iterator[str]:
     """What many rules may name is there once: a set of its own, for each of them would hold all of it."""
     named = [prefixes for part in outsides(spec) for prefixes in (part.blocked, part.uncounted)]
@@ -271,13 +250,6 @@ def lists(spec: HostSpec) -> Iterator[str]:
         yield from (f"      {entry}," for entry in entries)
         yield "    }"
         yield "  }"
-
-
-def families(listed: Iterable[str]) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
-    for address in listed:
-        found.setdefault("ip6" if ":" in address else "ip", []).append(address)
-    return [(family, found[family]) for family in FAMILIES if family in found]
 
 
 def input_chain(
@@ -341,14 +313,6 @@ def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: boo
         yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
 
 
-def addresses(jail: Jail) -> list[str]:
-    return [address.partition("/")[0] for address in jail.nic.addresses]
-
-
-def quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
 def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted: tuple[str, ...]) -> Iterator[str]:
     for direction, field, verdict in (("out", "daddr", "return"), ("in", "saddr", "accept")):
         yield f"  chain {chain(direction, jail)} {{"
@@ -356,16 +320,6 @@ def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted:
             yield from rule_lines(rule, field, verdict, uncounted)
         yield "    drop"
         yield "  }"
-
-
-def chain(direction: str, jail: Jail) -> str:
-    """Ids are `[a-z0-9-]`, nft's names `[A-Za-z0-9_]`: the digest keeps `a-b--c` and `a--b-c` apart."""
-    return f"{direction}_{jail.id.replace('-', '_')}_{digest(jail.id.encode())[:6]}"
-
-
-def port(jail: Jail) -> str:
-    """The chain of one of its interfaces."""
-    return f"{chain('port', jail)}_{digest(jail.nic.host_side.encode())[:6]}"
 
 
 def rule_lines(rule: Rule, field: str, verdict: str, uncounted: tuple[str, ...] = ()) -> Iterator[str]:
@@ -378,84 +332,3 @@ def rule_lines(rule: Rule, field: str, verdict: str, uncounted: tuple[str, ...] 
         matched = f"{family} {field} {peers} {match}"
         yield from rate_lines(rule, family, matched, uncounted)
         yield f"    {matched} {verdict} comment {text(rule.label)}"
-
-
-def text(label: str) -> str:
-    """A string of nft: printable, no quote, no backslash, at most 128 bytes with its end (nft(8), comment)."""
-    kept = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in label)
-    return f'"{kept[:100]}"'
-
-
-# ── layer 2 ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-SENT = """\
-  chain sent {
-    ip6 nexthdr { tcp, udp } accept
-    ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
-    ip6 nexthdr icmpv6 icmpv6 type { echo-request, echo-reply } accept
-    ip6 nexthdr ipv6-frag frag nexthdr { tcp, udp } accept
-    drop
-  }"""
-"""What a jail sends from an address of its own, without neighbour discovery: no other header comes first, so that
-nothing hides behind one (RFC 7113). ICMPv6 comes in one piece: a fragment of it may be half a redirect (RFC 6980)."""
-
-
-def bridge_table(jails: list[Jail]) -> Iterator[str]:
-    """A port sends only its own MAC and addresses, speaks for no other address, and never as a router."""
-    ports = quoted(jail.nic.host_side for jail in jails)
-    yield "table bridge reconciler {"
-    yield "  chain prerouting {"
-    yield "    type filter hook prerouting priority -300; policy accept;"
-    if jails:
-        targets = ", ".join(f'"{jail.nic.host_side}" : goto {port(jail)}' for jail in jails)
-        yield f"    iifname vmap {{ {targets} }}"
-    yield "  }"
-    if jails:
-        # br_netfilter shows the rules of layer 3 no frame with a tag, and a jail takes a VLAN 0 for none at all
-        yield "  chain forward {"
-        yield "    type filter hook forward priority -300; policy accept;"
-        yield f"    oifname {{ {ports} }} ether type != {{ ip6, ip, arp }} drop"
-        yield "  }"
-        yield SENT
-    for jail in jails:
-        yield from port_chain(jail)
-    yield "}"
-
-
-def port_chain(jail: Jail) -> Iterator[str]:
-    """Everything is listed that may pass. An `ether type` of a tagged frame is the tag's."""
-    mac = jail.nic.mac
-    own = [address for address in addresses(jail) if ":" in address] + [link_local(mac)]
-    four = ", ".join(address for address in addresses(jail) if ":" not in address)
-    six = ", ".join(own)
-    yield f"  chain {port(jail)} {{"
-    yield f"    ether saddr != {mac} drop"
-    if four:
-        says = f"arp operation {{ request, reply }} arp saddr ether {mac} arp saddr ip {{ {four} }}"
-        yield f"    ether type arp {says} accept"
-        yield f"    ether type ip ip saddr {{ {four} }} accept"
-    yield "    ether type != ip6 drop"
-    yield from discovery(mac, own)
-    yield f"    ip6 saddr {{ {six} }} goto sent"
-    yield "    drop"
-    yield "  }"
-
-
-def discovery(mac: str, own: list[str]) -> Iterator[str]:
-    """Solicitations and advertisements (RFC 4861, 4.3 and 4.4), with at most one option: the sender's own MAC."""
-    targets = ", ".join(f"0x{int(IPv6Address(address)):032x}" for address in own)
-    six = ", ".join(own)
-    hardware = mac.replace(":", "")
-    message = "ip6 nexthdr icmpv6 icmpv6 type"
-    for kind, option in (("nd-neighbor-solicit", f"0x0101{hardware}"), ("nd-neighbor-advert", f"0x0201{hardware}")):
-        # whose address the sender says it has
-        check = f"@th,64,128 {{ {targets} }} @th,32,1 0 " if kind == "nd-neighbor-advert" else ""
-        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 24 accept"
-        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 32 @th,192,64 {option} accept"
-        yield f"    {message} {kind} ip6 saddr != :: drop"
-    # duplicate address detection; with a nonce (RFC 7527)
-    yield f"    {message} nd-neighbor-solicit ip6 saddr :: @th,64,128 {{ {targets} }} ip6 length {{ 24, 32 }} accept"
-    # switches of a segment that look for listeners; behind a router alert (RFC 3810, 5)
-    reports = "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report }"
-    yield f"    ip6 nexthdr hopopt {reports} ip6 saddr {{ ::, {link_local(mac)} }} accept"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from reconciler.fetch import FetchFailure
+from reconciler.archives import FetchFailure
 from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Plan, Report, Source
 from reconciler.plan import Circumstances, inventory, owner_digests, plan
 from reconciler.platforms import PLATFORMS

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from reconciler.fetch import FetchFailure
+from reconciler.archives import FetchFailure
 from reconciler.model import Change, File, Manifest, Observation, Owned, Source
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC

@@ -25,8 +25,10 @@ from typing import BinaryIO
 
 from benchmarks.compile import cell
 from benchmarks.documents import SAMPLE, generate
-from reconciler import fetch
+from reconciler.fetch import fetch
+from reconciler.hostile import normalise
 from reconciler.model import HostSpec, Jail, Part, Report, Rule, Secret, Source, Ssh
+from reconciler.packing import pack
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import COMPLETE
@@ -148,12 +150,12 @@ def model(folder: Path, jails: int) -> tuple[HostSpec, Callable[[Source], Binary
     spec = Compiler().compile(repository.tree("everything")).fleet.hosts["h0"]
     archives = folder / "archives"
     archives.mkdir()
-    digests = {tree.name: fetch.pack(tree, archives / f"{tree.name}.tar") for tree in (SAMPLE / "files").iterdir()}
+    digests = {tree.name: pack(tree, archives / f"{tree.name}.tar") for tree in (SAMPLE / "files").iterdir()}
     release = Source("archive", f"file://{archives}/acme-www.tar", digests["acme-www"].removeprefix("sha256:"))
 
     def stock(source: Source) -> BinaryIO:
         here = replace(source, url=source.url.replace("/srv/archives", str(archives)))
-        return fetch.normalise(fetch.fetch(here, folder / "cache", archives, archive)).open("rb")
+        return normalise(fetch(here, folder / "cache", archives, archive)).open("rb")
 
     away = {jail.id for jail in spec.jails[jails:]}
     parts = tuple(local(part, release) for part in spec.parts if whose(part) not in away)

@@ -154,7 +154,7 @@ def run(path: Path | None) -> None:
 @click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
 def pack(folder: Path, archive: Path) -> None:
     """Packs a directory for a blueprint or a release, and prints its digest: the same files give the same digest."""
-    from reconciler.fetch import pack
+    from reconciler.packing import pack
 
     with failures():
         click.echo(f"digest: {pack(folder, archive)}")
@@ -189,8 +189,8 @@ def station(path: Path | None) -> Iterator[Station]:
 @contextmanager
 def failures() -> Iterator[None]:
     """What went wrong in words, without a traceback; a mistake of the program keeps its own."""
+    from reconciler.archives import FetchFailure
     from reconciler.config import ConfigFailure
-    from reconciler.fetch import FetchFailure
     from reconciler.remote import RemoteFailure
     from reconciler.repo import GitFailure
 

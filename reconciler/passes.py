@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.age import Identities, opened
+from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
-from reconciler.fetch import FetchFailure, fetch, normalise
+from reconciler.fetch import fetch
 from reconciler.health import answering
+from reconciler.hostile import normalise
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS

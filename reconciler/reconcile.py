@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
-from reconciler.fetch import FetchFailure
+from reconciler.archives import FetchFailure
 from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Owned, Plan, Report, Rule, Source
 from reconciler.plan import Circumstances, Stage, inventory, owner_digests, plan, stages
 from reconciler.platforms import PLATFORMS

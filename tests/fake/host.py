@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import BinaryIO
 
-from reconciler.fetch import FetchFailure
+from reconciler.archives import FetchFailure
 from reconciler.model import Change, File, Manifest, Observation, Owned, Source
 from reconciler.plan import Stage
 from reconciler.platforms import PLATFORMS

@@ -32,8 +32,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.fetch import BOUNDS, FetchFailure, fetch, normalise, pack, packed, shown
+from reconciler import packing
+from reconciler.archives import FetchFailure
+from reconciler.fetch import BOUNDS, fetch, shown
+from reconciler.hostile import normalise
 from reconciler.model import Source
+from reconciler.packing import pack, packed
 
 ROOT = Path(__file__).parents[2]
 CONTENT = b"an archive, as far as fetching is concerned\n" * 5000
@@ -538,7 +542,7 @@ def test_hostile_headers(tmp_path: Path, data: bytes, says: str) -> None:
 
 
 def test_bombs(tmp_path: Path) -> None:
-    small = replace(BOUNDS, unpacked=1 << 20, members=100)
+    small = replace(packing.BOUNDS, unpacked=1 << 20, members=100)
     bombs = {
         "one large file": member("f", content=bytes(2 << 20)),
         "many files": b"".join(member(f"f{i}", content=bytes(100_000)) for i in range(20)),
@@ -560,7 +564,7 @@ def test_xz_gets_no_more_memory_than_allowed(tmp_path: Path) -> None:
     header = lzma.compress(member("f") + END, filters=filters)
     (tmp_path / "some.tar").write_bytes(header)
     with pytest.raises(FetchFailure, match=r"[Mm]emory"):
-        normalise(tmp_path / "some.tar", replace(BOUNDS, memory=32 << 20))
+        normalise(tmp_path / "some.tar", replace(packing.BOUNDS, memory=32 << 20))
     normalise(tmp_path / "some.tar")
 
 

@@ -121,7 +121,7 @@ class Company:
         self.config.write_text(CONFIG.format(company=self))
 
     def _pack(self) -> None:
-        from reconciler.fetch import pack
+        from reconciler.packing import pack
 
         self.archives.mkdir()
         for tree in sorted((SAMPLE / "files").iterdir()):

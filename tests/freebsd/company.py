@@ -18,7 +18,7 @@ from typing import Any
 
 import ryaml
 
-from reconciler.fetch import pack
+from reconciler.packing import pack
 
 from .host import Done, Host
 

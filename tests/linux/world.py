@@ -19,8 +19,11 @@ from typing import Any, BinaryIO
 import ryaml
 
 from lab import Host, Lab, Nic
-from reconciler import age, fetch
+from reconciler import age
+from reconciler.fetch import fetch
+from reconciler.hostile import normalise
 from reconciler.model import Fleet, HostSpec, Manifest, Observation, Plan, Report, Source
+from reconciler.packing import pack
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Answering, Pass, nobody, reconcile
@@ -36,7 +39,7 @@ SPEC = "spec"
 
 
 class Garage:
-    """The archives of the sample, packed once, and as `fetch` makes them safe to unpack."""
+    """The archives of the sample, packed once, and as `normalise` makes them safe to unpack."""
 
     def __init__(self, folder: Path) -> None:
         self.files, self.cache = folder / "files", folder / "cache"
@@ -46,11 +49,11 @@ class Garage:
 
     def pack(self, tree: Path) -> str:
         """The digest of the archive made of a directory."""
-        return fetch.pack(tree, self.files / f"{tree.name}.tar")
+        return pack(tree, self.files / f"{tree.name}.tar")
 
     def stock(self, source: Source) -> BinaryIO:
         here = replace(source, url=source.url.replace("/srv/archives", str(self.files)))
-        return fetch.normalise(fetch.fetch(here, self.cache, self.files, None)).open("rb")
+        return normalise(fetch(here, self.cache, self.files, None)).open("rb")
 
 
 @dataclass

@@ -24,7 +24,7 @@ from reconciler.model import (
     Vlan,
 )
 from reconciler.platforms.files import ETC, NETWORK, file_digest, file_state
-from reconciler.platforms.freebsd import anchor, datasets, firewall, jail, network
+from reconciler.platforms.freebsd import anchor, datasets, firewall, jail, network, permissions
 from reconciler.platforms.freebsd.commands import UNDO, commands
 from reconciler.platforms.freebsd.parse import parse
 from reconciler.platforms.freebsd.paths import ANCHOR, CRON, DEVICES, EXPIRY, HOOK, JAILS, LOGS, jail_name
@@ -152,7 +152,7 @@ RULES: Mapping[str, Callable[[HostSpec], Resource]] = {"ruleset": ruleset, "anch
 
 def expiry(spec: HostSpec) -> Iterator[File]:
     """pf forgets nobody by itself: cron(8) asks it to, once a minute."""
-    limited = firewall.limited(spec)
+    limited = permissions.limited(spec)
     if limited:
         body = "".join(f"{table} {seconds}\n" for table, seconds in sorted(limited.items()))
         yield File(EXPIRY, body.encode())

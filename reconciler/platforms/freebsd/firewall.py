@@ -10,16 +10,12 @@ uplinks by being a jail's. Sources: pf.conf(5), if_bridge(4), RFC 4890. Must not
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from ipaddress import ip_address
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
 
-from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
-from reconciler.platforms.addresses import LINK_LOCAL, collapsed, common, inside, link_local, link_locals, unscoped
-from reconciler.platforms.files import digest
-from reconciler.values import dataclass
+from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation
+from reconciler.platforms.addresses import LINK_LOCAL, collapsed, inside, link_local, link_locals
+from reconciler.platforms.freebsd.permissions import Policy, asked, cut_off, limited, matched, peers, permissions
+from reconciler.platforms.freebsd.pf import Groups, addresses, among, families, numbers, plain, port, quoted, shown
 
 SYSCTLS = {
     "net.link.bridge.pfil_member": "1",
@@ -71,10 +67,6 @@ SEGMENT = (133, 134, 135, 136, 130, *REPORTS)
 ICMP = (0, 3, 8, 11, 12)
 NEAR = ("(self)", "fe80::/10", "ff00::/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255")
 """The host on a routed switch: in `(self)` are neither groups nor broadcast, and link-local ones not as in packets."""
-INLINE = 4
-"""Peers of one rule that stay in it: the kernel has a rule for each, and each can be taken back by itself."""
-SHORT = 32
-"""Addresses of a table that are one line."""
 OWN = ("(self)", "any")
 SPOOFED = "block drop in quick on ! lo proto { tcp, udp } from (self) to"
 """The half of antispoof (pf.conf(5)) that says nobody comes from outside as the host: gates let the host itself pass.
@@ -85,16 +77,6 @@ a group comes back to it by the interface it went out (ip6_mloopback), so each r
 are in `(self)` with a scope, as no packet has them. The other half would cut off jails in the network of the uplink.
 """
 ANYTHING = (Rule("", "out", (), "tcp", (), ""), Rule("", "out", (), "udp", (), ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What is asked while rules are written: who may what, and which lists became tables."""
-
-    rules: Mapping[tuple[str, str], Sequence[Rule]]
-    walls: frozenset[str]
-    groups: Groups
-    uncounted: tuple[str, ...] = ()
 
 
 def ruleset(spec: HostSpec) -> bytes:
@@ -109,12 +91,6 @@ def anchored(spec: HostSpec) -> bytes:
     policy = asked(spec)
     body = [*for_jails(spec, policy), *beside(spec, policy)]
     return "\n".join([BESIDE, *defined(spec, policy), "", *translations(spec), "", *body, ""]).encode()
-
-
-def asked(spec: HostSpec) -> Policy:
-    walls = frozenset(part.direction for part in spec.parts if isinstance(part, Wall))
-    uncounted = tuple(prefix for part in spec.parts if isinstance(part, Outside) for prefix in part.uncounted)
-    return Policy(by_place(spec), walls, Groups(), uncounted)
 
 
 def defined(spec: HostSpec, policy: Policy) -> list[str]:
@@ -146,20 +122,6 @@ def for_jails(spec: HostSpec, policy: Policy) -> Iterator[str]:
     yield from (line for switch, guests in segments if guests for line in on_segment(switch, guests, policy.groups))
     yield from translated(spec, policy.groups)
     yield from elsewhere(routed, homes(spec), policy.groups)
-
-
-def by_place(spec: HostSpec) -> dict[tuple[str, str], list[Rule]]:
-    found: dict[tuple[str, str], list[Rule]] = {}
-    for part in spec.parts:
-        if isinstance(part, Rule):
-            found.setdefault((part.subject, part.direction), []).append(part)
-    return found
-
-
-def limited(spec: HostSpec) -> dict[str, int]:
-    """Table of sources that a rate has cut off → seconds until they may come again. The kernel fills them."""
-    rules = [part for part in spec.parts if isinstance(part, Rule)]
-    return {over(rule): rule.rate.block for rule in rules if rule.rate}
 
 
 # ── the uplink ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -420,129 +382,3 @@ def unwalled(walls: Iterable[str]) -> Iterator[str]:
     for direction in opened:
         yield f"pass {direction} quick proto tcp all flags S/SA keep state"
         yield f"pass {direction} quick all flags any keep state (sloppy)"
-
-
-# ── what a jail may ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def permissions(jail: Jail, way: Literal["in", "out"], gate: str, policy: Policy) -> Iterator[str]:
-    """One line is one rule of the kernel, with a label of its own. `in` at the gate is what the jail sends."""
-    rules = policy.rules.get((jail.id, "out" if way == "in" else "in"), ())
-    uncounted = [replace(rule, peers=common(rule.peers, policy.uncounted)) for rule in rules if rule.rate]
-    start = f"pass {way} quick on {gate}"
-    free = {line: "" for rule in uncounted if rule.peers for line in lines(jail, way, start, rule, policy)}
-    asked = {line: rating(rule) for rule in rules for line in lines(jail, way, start, rule, policy)}
-    for line, more in (*sorted(free.items()), *sorted(asked.items())):
-        yield f"{line} (if-bound{more}) label {label(jail.id, f'{line} (if-bound)')}"
-
-
-def lines(jail: Jail, way: Literal["in", "out"], start: str, rule: Rule, policy: Policy) -> Iterator[str]:
-    for family, peer in peers(rule, policy.groups):
-        for own, address in ((o, a) for o, listed in families(addresses(jail)) for a in listed):
-            if family in ("", own):
-                ends = (address, peer) if way == "in" else (peer, address)
-                yield from matched(rule, f"{start} {own}", *ends)
-
-
-def rating(rule: Rule) -> str:
-    """What the label knows nothing of: another rate breaks no connection."""
-    if not rule.rate:
-        return ""
-    return f", max-src-conn-rate {rule.rate.connections:d}/{rule.rate.seconds:d}, overload <{over(rule)}> flush"
-
-
-def over(rule: Rule) -> str:
-    return f"r_{digest(f'{rule.subject} {rule.ports}'.encode())[:16]}"
-
-
-def cut_off(jail: Jail, gate: str, policy: Policy) -> Iterator[str]:
-    for rule in policy.rules.get((jail.id, "in"), ()):
-        if rule.rate:
-            for family, own in families(addresses(jail)):
-                yield f"block drop out quick on {gate} {family} from <{over(rule)}> to {among(own)}"
-
-
-def matched(rule: Rule, start: str, sender: str, receiver: str) -> Iterator[str]:
-    """TCP begins with a SYN: a packet in the middle of nothing makes no state."""
-    state = {"tcp": "flags S/SA keep state", "udp": "keep state"}[rule.protocol]
-    for to in [f" port {number:d}" for number in rule.ports] or [""]:
-        yield f"{start.rstrip()} proto {rule.protocol} from {sender} to {receiver}{to} {state}"
-
-
-def peers(rule: Rule, groups: Groups) -> Iterator[tuple[str, str]]:
-    """(family, whom), one for each rule of the kernel; nobody in particular is of no family."""
-    if not rule.peers:
-        yield "", "any"
-    for family, listed in families(collapsed(tuple(rule.peers)) if rule.peers else ()):
-        yield from ((family, peer) for peer in (listed if len(listed) <= INLINE else [groups(listed)]))
-
-
-def label(id: str, line: str) -> str:
-    """63 characters at most; the digest is of all that the rule lets pass, so what is taken back has another one."""
-    return f'"{shown(id)} {digest(f"{id} {line}".encode())[:12]}"'
-
-
-# ── words of pf.conf ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Groups:
-    """Lists of addresses: one stands for itself, more are a table that is named after what it holds."""
-
-    def __init__(self) -> None:
-        self._tables: dict[str, list[str]] = {}
-        self._named: dict[tuple[str, ...], str] = {}
-        """A list may be long, and many rules may name it."""
-
-    def __call__(self, listed: Iterable[str]) -> str:
-        entries = tuple(dict.fromkeys(listed))
-        if len(entries) == 1:
-            return entries[0]
-        if entries not in self._named:
-            ordered = sorted(entries)
-            self._named[entries] = f"t_{digest(' '.join(ordered).encode())[:16]}"
-            self._tables[self._named[entries]] = ordered
-        return f"<{self._named[entries]}>"
-
-    def definitions(self) -> list[str]:
-        return [f"table <{name}> const {below(entries)}" for name, entries in sorted(self._tables.items())]
-
-
-def below(entries: Sequence[str]) -> str:
-    """Many are a line each: a diff then shows which of them came and went."""
-    return among(entries) if len(entries) <= SHORT else "{ \\\n" + ", \\\n".join(entries) + " }"
-
-
-def among(entries: Sequence[str]) -> str:
-    return entries[0] if len(entries) == 1 else f"{{ {', '.join(entries)} }}"
-
-
-def numbers(values: Iterable[int]) -> str:
-    return among([str(value) for value in values])
-
-
-def families(listed: Sequence[str]) -> list[tuple[str, list[str]]]:
-    six, four = [x for x in listed if ":" in x], [x for x in listed if ":" not in x]
-    return [(family, found) for family, found in (("inet6", six), ("inet", four)) if found]
-
-
-def addresses(jail: Jail) -> list[str]:
-    return [plain(address) for address in jail.nic.addresses]
-
-
-def plain(address: str) -> str:
-    """As numbers say it: whatever else was written there is no address, and an error."""
-    return str(ip_address(unscoped(address).partition("/")[0]))
-
-
-def port(jail: Jail) -> str:
-    return quoted(jail.nic.host_side)
-
-
-def quoted(interface: str, modifier: str = "") -> str:
-    """In quotes no name is a keyword, and none has more than a name may."""
-    return '"' + re.sub(r"[^A-Za-z0-9_.-]", "?", interface)[:15] + modifier + '"'
-
-
-def shown(id: str) -> str:
-    """Neither quote, nor backslash, nor `$`: pfctl replaces `$if` and others in labels."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "?", id)[:50]

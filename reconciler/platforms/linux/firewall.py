@@ -8,15 +8,17 @@ ruleset. Sources: nft(8); RFC 4890 for the ICMPv6 that must pass. Must not know 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
 
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
 from reconciler.platforms.ground import REVERT
+from reconciler.platforms.linux.bridge import bridge_table
+from reconciler.platforms.linux.nft import FAMILIES, INLINE, addresses, chain, families, list_name, quoted, text, whom
 from reconciler.platforms.linux.paths import UNITS
+from reconciler.values import dataclass
 
 SPOOFED = "meta l4proto { tcp, udp } ip6 saddr != fe80::/10 fib saddr type local fib daddr type local drop"
 """Nobody comes from outside as the host. By IPv4 the kernel sees to that (fib_frontend.c, fib_validate_source), by IPv6
@@ -49,12 +51,6 @@ WantedBy=sysinit.target
 
 
 UNIT_PATH = f"{UNITS}/{UNIT_NAME}"
-FAMILIES = {"ip6": "ipv6_addr", "ip": "ipv4_addr"}
-"""nft's words for a family, and for the type of its addresses."""
-INLINE = 32
-"""Prefixes that stand in the rule itself."""
-
-# What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 HEAD = """\
 # Written by the reconciler; changes are overwritten.
 table inet reconciler {}
@@ -62,6 +58,7 @@ delete table inet reconciler
 table bridge reconciler {}
 delete table bridge reconciler
 """
+# What IPv6 dies without (RFC 4890): errors 1-4 and echo. Neighbour discovery crosses a host only on bridged segments.
 ICMP = """\
     ct state established,related accept
     ct state invalid drop
@@ -69,89 +66,84 @@ ICMP = """\
     icmpv6 type { echo-request, echo-reply } accept
     icmp type { destination-unreachable, time-exceeded, parameter-problem, echo-request, echo-reply } accept"""
 NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert }"
-
 LISTENERS = "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }"
+
+Rules = Mapping[tuple[str, str], Sequence[Rule]]
+"""By subject and direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a host's jails are: on switches, by their names."""
+
+    switches: Sequence[str]
+    routed: Sequence[str]
+    jails: list[Jail]
+    segments: Mapping[str, list[Jail]]
+    """Switch → the jails that have a further interface on it. Their customers choose the addresses there: elsewhere
+    the same ones are anybody's."""
 
 
 def ruleset(spec: HostSpec) -> bytes:
+    layout = laid_out(spec)
+    stations = [each for jail in layout.jails for each in jail.stations]
+    return ("\n".join([HEAD, *inet_table(spec, layout), *bridge_table(stations)]) + "\n").encode()
+
+
+def laid_out(spec: HostSpec) -> Layout:
     switches = [part for part in spec.parts if isinstance(part, Switch)]
-    rules = [part for part in spec.parts if isinstance(part, Rule)]
-    walls = {part.direction for part in spec.parts if isinstance(part, Wall)}
     jails = sorted(spec.jails, key=lambda jail: jail.id)
-    stations = [each for jail in jails for each in jail.stations]
-    lines = [HEAD, *inet_table(spec, switches, jails, rules, walls), *bridge_table(stations)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-# ── layer 3 ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def inet_table(
-    spec: HostSpec, switches: list[Switch], jails: list[Jail], rules: list[Rule], walls: Collection[str]
-) -> Iterator[str]:
-    """A jail's packets pass its `out` chain, then the receiver's `in` chain; what nothing accepts is dropped."""
-    names = quoted(switch.name for switch in switches)
-    segments = on_segments(jails)
+    segments: dict[str, list[Jail]] = {}
+    for each in (each for jail in jails for each in jail.stations[1:]):
+        segments.setdefault(each.nic.switch, []).append(each)
     routed = [switch.name for switch in switches if switch.routed]
-    by_subject: dict[tuple[str, str], list[Rule]] = {}
-    for rule in rules:
-        by_subject.setdefault((rule.subject, rule.direction), []).append(rule)
-    rated = [rule for rule in rules if rule.rate]
+    return Layout([switch.name for switch in switches], routed, jails, dict(sorted(segments.items())))
+
+
+def inet_table(spec: HostSpec, layout: Layout) -> Iterator[str]:
+    """A jail's packets pass its `out` chain, then the receiver's `in` chain; what nothing accepts is dropped."""
+    rules = by_place(spec)
+    rated = [part for part in spec.parts if isinstance(part, Rule) and part.rate]
+    walls = {part.direction for part in spec.parts if isinstance(part, Wall)}
+    uncounted = next((part.uncounted for part in outsides(spec)), ())
     yield "table inet reconciler {"
     yield from lists(spec)
     yield from counted(rated)
     yield from outside_chain(spec)
     yield from translations(spec)
-    yield from input_chain(routed, jails, segments, by_subject, "in" in walls)
+    yield from input_chain(layout, rules, "in" in walls)
     if "out" in walls:
-        yield from output_chain(by_subject, spec.ssh.port)
-    yield "  chain forward {"
-    yield "    type filter hook forward priority filter; policy accept;"
-    yield f"    iifname {{ {names} }} jump jails"
-    yield f"    oifname {{ {names} }} jump jails"
-    yield "  }"
-    yield "  chain jails {"
-    if rated:
-        # before all else: also what is established is cut off
-        yield from (f"    {f} saddr . {f} daddr @limited_{f} drop" for f in FAMILIES)
-    # the host routes to them, so their addresses come from nowhere else
-    yield from sources([j for j in jails if j.nic.switch in routed], f"iifname != {{ {quoted(routed)} }}", "drop")
-    yield from privacy(spec, jails, routed)
-    for segment, guests in segments.items():
-        yield from sources(guests, f'iifname "{segment}" oifname != "{segment}"', "drop")
-    yield ICMP
-    if len(routed) < len(switches):
-        yield f"    {NEIGHBOURS} accept"
-        yield f"    {LISTENERS} accept"
-    for field, direction in (("saddr", "out"), ("daddr", "in")):
-        yield from dispatch("", field, direction, jails)
-        for segment, guests in segments.items():
-            way = "iifname" if field == "saddr" else "oifname"
-            yield from dispatch(f'{way} "{segment}" ', field, direction, guests)
-    # whose packet came back from its `out` chain may leave, and goes to nobody here
-    yield from sources(jails, "", "accept")
-    for segment, guests in segments.items():
-        yield from sources(guests, f'iifname "{segment}"', "accept")
-    yield "    drop"
-    yield "  }"
-    uncounted = next((part.uncounted for part in outsides(spec)), ())
-    for jail in jails:
-        yield from jail_chains(jail, by_subject, uncounted)
+        yield from output_chain(rules, spec.ssh.port)
+    yield from forward_chain(layout.switches)
+    yield from jails_chain(spec, layout, bool(rated))
+    for jail in layout.jails:
+        yield from jail_chains(jail, rules, uncounted)
     yield "}"
 
 
-def on_segments(jails: list[Jail]) -> dict[str, list[Jail]]:
-    """Switch → the jails that have a further interface on it. Their customers choose the addresses there: elsewhere
-    the same ones are anybody's."""
-    found: dict[str, list[Jail]] = {}
-    for jail in jails:
-        for each in jail.stations[1:]:
-            found.setdefault(each.nic.switch, []).append(each)
-    return dict(sorted(found.items()))
+def by_place(spec: HostSpec) -> Rules:
+    found: dict[tuple[str, str], list[Rule]] = {}
+    for part in spec.parts:
+        if isinstance(part, Rule):
+            found.setdefault((part.subject, part.direction), []).append(part)
+    return found
 
 
-def outsides(spec: HostSpec) -> list[Outside]:
-    return [part for part in spec.parts if isinstance(part, Outside)]
+def lists(spec: HostSpec) -> Iterator[str]:
+    """What many rules may name is there once: a set of its own, for each of them would hold all of it."""
+    named = [prefixes for part in outsides(spec) for prefixes in (part.blocked, part.uncounted)]
+    named += [part.peers for part in spec.parts if isinstance(part, Rule)]
+    long = (found for prefixes in dict.fromkeys(named) for found in families(collapsed(prefixes)))
+    for name, (family, entries) in {list_name(x): (f, x) for f, x in long if len(x) > INLINE}.items():
+        yield f"  set {name} {{"
+        # none lies in another, so that nothing has to be merged; a line each shows in a diff which came and went
+        yield f"    type {FAMILIES[family]}; flags interval; elements = {{"
+        yield from (f"      {entry}," for entry in entries)
+        yield "    }"
+        yield "  }"
+
+
+# ── the uplink ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def outside_chain(spec: HostSpec) -> Iterator[str]:
@@ -177,24 +169,8 @@ def outside_chain(spec: HostSpec) -> Iterator[str]:
         yield "  }"
 
 
-def privacy(spec: HostSpec, jails: list[Jail], routed: list[str]) -> Iterator[str]:
-    """A private address is nothing outside of its host: it comes in only by a Redirect, and leaves only translated."""
-    private = [jail.nic.private.partition("/")[0] for jail in jails if jail.nic.private]
-    if private:
-        match = f"iifname != {{ {quoted(routed)} }} ip daddr {{ {', '.join(private)} }}"
-        yield f"    {match} ct direction original ct status & dnat == 0 drop"
-    by_gate: dict[str, list[str]] = {}
-    for address in private:
-        by_gate.setdefault(gate(spec, address), []).append(address)
-    for nic, behind in sorted(by_gate.items()):
-        names = quoted([*routed, *([nic] if nic else [])])
-        yield f"    oifname != {{ {names} }} ip saddr {{ {', '.join(behind)} }} ct direction original drop"
-
-
-def gate(spec: HostSpec, address: str) -> str:
-    """The interface where the address is translated, or ""."""
-    leaving = (part for part in spec.parts if isinstance(part, Translation))
-    return next((p.nic for p in leaving if any(IPv4Address(address) in IPv4Network(n) for n in p.networks)), "")
+def outsides(spec: HostSpec) -> list[Outside]:
+    return [part for part in spec.parts if isinstance(part, Outside)]
 
 
 def translations(spec: HostSpec) -> Iterator[str]:
@@ -217,21 +193,167 @@ def translations(spec: HostSpec) -> Iterator[str]:
         yield "  }"
 
 
-def counted(rated: list[Rule]) -> Iterator[str]:
-    """Who is cut off from which jail; and for each rate who came lately. A reload forgets both."""
-    for family in FAMILIES if rated else ():
-        yield f"  set limited_{family} {{"
-        yield f"    type {FAMILIES[family]} . {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout 1h;"
-        yield "  }"
-    for rule, family in ((rule, family) for rule in rated for family in FAMILIES):
-        assert rule.rate
-        yield f"  set {visitors(rule, family)} {{"
-        yield f"    type {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout {rule.rate.seconds}s;"
+# ── jails ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def forward_chain(switches: Iterable[str]) -> Iterator[str]:
+    names = quoted(switches)
+    yield "  chain forward {"
+    yield "    type filter hook forward priority filter; policy accept;"
+    yield f"    iifname {{ {names} }} jump jails"
+    yield f"    oifname {{ {names} }} jump jails"
+    yield "  }"
+
+
+def jails_chain(spec: HostSpec, layout: Layout, rated: bool) -> Iterator[str]:
+    """Each packet from or to a jail: is it where it can be, then may it go."""
+    yield "  chain jails {"
+    if rated:
+        # before all else: also what is established is cut off
+        yield from (f"    {f} saddr . {f} daddr @limited_{f} drop" for f in FAMILIES)
+    yield from misplaced(spec, layout)
+    yield ICMP
+    if len(layout.routed) < len(layout.switches):
+        yield f"    {NEIGHBOURS} accept"
+        yield f"    {LISTENERS} accept"
+    yield from judged(layout)
+    yield from returned(layout)
+    yield "    drop"
+    yield "  }"
+
+
+def misplaced(spec: HostSpec, layout: Layout) -> Iterator[str]:
+    """Addresses of jails where no packet can have them."""
+    # the host routes to them, so their addresses come from nowhere else
+    routed = [jail for jail in layout.jails if jail.nic.switch in layout.routed]
+    yield from sources(routed, f"iifname != {{ {quoted(layout.routed)} }}", "drop")
+    yield from privacy(spec, layout)
+    for segment, guests in layout.segments.items():
+        yield from sources(guests, f'iifname "{segment}" oifname != "{segment}"', "drop")
+
+
+def privacy(spec: HostSpec, layout: Layout) -> Iterator[str]:
+    """A private address is nothing outside of its host: it comes in only by a Redirect, and leaves only translated."""
+    private = [jail.nic.private.partition("/")[0] for jail in layout.jails if jail.nic.private]
+    if private:
+        match = f"iifname != {{ {quoted(layout.routed)} }} ip daddr {{ {', '.join(private)} }}"
+        yield f"    {match} ct direction original ct status & dnat == 0 drop"
+    by_gate: dict[str, list[str]] = {}
+    for address in private:
+        by_gate.setdefault(gate(spec, address), []).append(address)
+    for nic, behind in sorted(by_gate.items()):
+        names = quoted([*layout.routed, *([nic] if nic else [])])
+        yield f"    oifname != {{ {names} }} ip saddr {{ {', '.join(behind)} }} ct direction original drop"
+
+
+def gate(spec: HostSpec, address: str) -> str:
+    """The interface where the address is translated, or ""."""
+    leaving = (part for part in spec.parts if isinstance(part, Translation))
+    return next((p.nic for p in leaving if any(IPv4Address(address) in IPv4Network(n) for n in p.networks)), "")
+
+
+def judged(layout: Layout) -> Iterator[str]:
+    """The sender's chain, then the receiver's."""
+    for field, direction, way in (("saddr", "out", "iifname"), ("daddr", "in", "oifname")):
+        yield from dispatch("", field, direction, layout.jails)
+        for segment, guests in layout.segments.items():
+            yield from dispatch(f'{way} "{segment}" ', field, direction, guests)
+
+
+def dispatch(where: str, field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
+    """By a map: one look-up, however many jails there are."""
+    targets = {address: f"jump {chain(direction, jail)}" for jail in jails for address in addresses(jail)}
+    for family, listed in families(targets):
+        entries = ", ".join(f"{address} : {targets[address]}" for address in listed)
+        yield f"    {where}{family} {field} vmap {{ {entries} }}"
+
+
+def returned(layout: Layout) -> Iterator[str]:
+    """Whose packet came back from its `out` chain may leave, and goes to nobody here."""
+    yield from sources(layout.jails, "", "accept")
+    for segment, guests in layout.segments.items():
+        yield from sources(guests, f'iifname "{segment}"', "accept")
+
+
+def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: bool = False) -> Iterator[str]:
+    """One line a family for all packets from these jails' addresses."""
+    own = [address for jail in jails for address in addresses(jail)]
+    own += [link_local(jail.nic.mac) for jail in jails if with_link_local]
+    for family, listed in families(own):
+        yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
+
+
+# ── the host ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def input_chain(layout: Layout, rules: Rules, walled: bool) -> Iterator[str]:
+    """Jails reach nothing on their host but its ICMPv6; others what the policy says, or everything without one."""
+    ports = quoted(nic.host_side for jail in layout.jails for nic in (jail.nic, *jail.more))
+    yield "  chain input {"
+    yield "    type filter hook input priority filter; policy accept;"
+    yield '    iifname "lo" accept'
+    yield f"    {SPOOFED}"
+    if layout.jails:
+        # frames to 01:80:c2:00:00:0X are taken from a port past its bridge and its rules (kernel, br_handle_frame)
+        yield f"    iifname {{ {ports} }} drop"
+    yield ICMP
+    yield f"    {NEIGHBOURS} accept"
+    yield from kept_out(layout)
+    for rule in rules.get(("", "in"), ()):
+        yield from rule_lines(rule, "saddr", "accept")
+    if walled:
+        yield f"    {LISTENERS} accept"
+        yield "    drop"
+    yield "  }"
+
+
+def kept_out(layout: Layout) -> Iterator[str]:
+    """What jails send to the host itself."""
+    if layout.routed:
+        yield f"    iifname {{ {quoted(layout.routed)} }} drop"
+    # a bridged switch may be the host's own way to the segment as well: only the jails on it are kept out
+    bridged = [jail for jail in layout.jails if jail.nic.switch not in layout.routed]
+    yield from sources(bridged, "", "drop", with_link_local=True)
+    for segment, guests in layout.segments.items():
+        yield from sources(guests, f'iifname "{segment}"', "drop", with_link_local=True)
+
+
+def output_chain(rules: Rules, ssh: int) -> Iterator[str]:
+    yield "  chain output {"
+    yield "    type filter hook output priority filter; policy accept;"
+    yield '    oifname "lo" accept'
+    # also for connections that are older than connection tracking: the one that brings the first rules is such a one
+    yield f"    tcp sport {ssh} accept"
+    yield ICMP
+    yield "    meta l4proto icmpv6 accept"
+    for rule in rules.get(("", "out"), ()):
+        yield from rule_lines(rule, "daddr", "accept")
+    yield "    drop"
+    yield "  }"
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def jail_chains(jail: Jail, rules: Rules, uncounted: tuple[str, ...]) -> Iterator[str]:
+    for direction, field, verdict in (("out", "daddr", "return"), ("in", "saddr", "accept")):
+        yield f"  chain {chain(direction, jail)} {{"
+        for rule in sorted(rules.get((jail.id, direction), ()), key=repr):
+            yield from rule_lines(rule, field, verdict, uncounted)
+        yield "    drop"
         yield "  }"
 
 
-def visitors(rule: Rule, family: str) -> str:
-    return f"rate_{digest(f'{rule.subject} {rule.ports}'.encode())[:12]}_{family}"
+def rule_lines(rule: Rule, field: str, verdict: str, uncounted: tuple[str, ...] = ()) -> Iterator[str]:
+    ports = f" dport {{ {', '.join(map(str, rule.ports))} }}" if rule.ports else ""
+    match = f"{rule.protocol}{ports}" if ports else f"meta l4proto {rule.protocol}"
+    if not rule.peers:
+        yield from (line for family in FAMILIES for line in rate_lines(rule, family, match, uncounted))
+        yield f"    {match} {verdict} comment {text(rule.label)}"
+    for family, peers in whom(rule.peers):
+        matched = f"{family} {field} {peers} {match}"
+        yield from rate_lines(rule, family, matched, uncounted)
+        yield f"    {matched} {verdict} comment {text(rule.label)}"
 
 
 def rate_lines(rule: Rule, family: str, match: str, uncounted: tuple[str, ...]) -> Iterator[str]:
@@ -247,217 +369,18 @@ def rate_lines(rule: Rule, family: str, match: str, uncounted: tuple[str, ...]) 
     yield f"    {others}{match} {came} {cut_off} drop comment {text(rule.label)}"
 
 
-@lru_cache(maxsize=4096)
-def whom(prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """(family, its prefixes as a rule names them). Remembered: many rules may name one long list."""
-    return tuple((f, f"@{list_name(x)}" if len(x) > INLINE else among(x)) for f, x in families(collapsed(prefixes)))
-
-
-def among(entries: Sequence[str]) -> str:
-    return f"{{ {', '.join(entries)} }}"
-
-
-def list_name(entries: Sequence[str]) -> str:
-    return f"list_{digest(' '.join(entries).encode())[:16]}"
-
-
-def lists(spec: HostSpec) -> Iterator[str]:
-    """What many rules may name is there once: a set of its own, for each of them would hold all of it."""
-    named = [prefixes for part in outsides(spec) for prefixes in (part.blocked, part.uncounted)]
-    named += [part.peers for part in spec.parts if isinstance(part, Rule)]
-    long = (found for prefixes in dict.fromkeys(named) for found in families(collapsed(prefixes)))
-    for name, (family, entries) in {list_name(x): (f, x) for f, x in long if len(x) > INLINE}.items():
-        yield f"  set {name} {{"
-        # none lies in another, so that nothing has to be merged; a line each shows in a diff which came and went
-        yield f"    type {FAMILIES[family]}; flags interval; elements = {{"
-        yield from (f"      {entry}," for entry in entries)
-        yield "    }"
+def counted(rated: list[Rule]) -> Iterator[str]:
+    """Who is cut off from which jail; and for each rate who came lately. A reload forgets both."""
+    for family in FAMILIES if rated else ():
+        yield f"  set limited_{family} {{"
+        yield f"    type {FAMILIES[family]} . {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout 1h;"
+        yield "  }"
+    for rule, family in ((rule, family) for rule in rated for family in FAMILIES):
+        assert rule.rate
+        yield f"  set {visitors(rule, family)} {{"
+        yield f"    type {FAMILIES[family]}; size 65535; flags dynamic,timeout; timeout {rule.rate.seconds}s;"
         yield "  }"
 
 
-def families(listed: Iterable[str]) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
-    for address in listed:
-        found.setdefault("ip6" if ":" in address else "ip", []).append(address)
-    return [(family, found[family]) for family in FAMILIES if family in found]
-
-
-def input_chain(
-    routed: list[str],
-    jails: list[Jail],
-    segments: dict[str, list[Jail]],
-    rules: dict[tuple[str, str], list[Rule]],
-    walled: bool,
-) -> Iterator[str]:
-    """Jails reach nothing on their host but its ICMPv6; others what the policy says, or everything without one."""
-    yield "  chain input {"
-    yield "    type filter hook input priority filter; policy accept;"
-    yield '    iifname "lo" accept'
-    yield f"    {SPOOFED}"
-    if jails:
-        # frames to 01:80:c2:00:00:0X are taken from a port past its bridge and its rules (kernel, br_handle_frame)
-        yield f"    iifname {{ {quoted(nic.host_side for jail in jails for nic in (jail.nic, *jail.more))} }} drop"
-    yield ICMP
-    yield f"    {NEIGHBOURS} accept"
-    if routed:
-        yield f"    iifname {{ {quoted(routed)} }} drop"
-    # a bridged switch may be the host's own way to the segment as well: only the jails on it are kept out
-    yield from sources([jail for jail in jails if jail.nic.switch not in routed], "", "drop", with_link_local=True)
-    for segment, guests in segments.items():
-        yield from sources(guests, f'iifname "{segment}"', "drop", with_link_local=True)
-    for rule in rules.get(("", "in"), ()):
-        yield from rule_lines(rule, "saddr", "accept")
-    if walled:
-        yield f"    {LISTENERS} accept"
-        yield "    drop"
-    yield "  }"
-
-
-def output_chain(rules: dict[tuple[str, str], list[Rule]], ssh: int) -> Iterator[str]:
-    yield "  chain output {"
-    yield "    type filter hook output priority filter; policy accept;"
-    yield '    oifname "lo" accept'
-    # also for connections that are older than connection tracking: the one that brings the first rules is such a one
-    yield f"    tcp sport {ssh} accept"
-    yield ICMP
-    yield "    meta l4proto icmpv6 accept"
-    for rule in rules.get(("", "out"), ()):
-        yield from rule_lines(rule, "daddr", "accept")
-    yield "    drop"
-    yield "  }"
-
-
-def dispatch(where: str, field: str, direction: str, jails: list[Jail]) -> Iterator[str]:
-    """By a map: one look-up, however many jails there are."""
-    targets = {address: f"jump {chain(direction, jail)}" for jail in jails for address in addresses(jail)}
-    for family, listed in families(targets):
-        entries = ", ".join(f"{address} : {targets[address]}" for address in listed)
-        yield f"    {where}{family} {field} vmap {{ {entries} }}"
-
-
-def sources(jails: list[Jail], match: str, verdict: str, *, with_link_local: bool = False) -> Iterator[str]:
-    """One line a family for all packets from these jails' addresses."""
-    own = [address for jail in jails for address in addresses(jail)]
-    own += [link_local(jail.nic.mac) for jail in jails if with_link_local]
-    for family, listed in families(own):
-        yield "    " + " ".join(filter(None, (match, family, "saddr", f"{{ {', '.join(listed)} }}", verdict)))
-
-
-def addresses(jail: Jail) -> list[str]:
-    return [address.partition("/")[0] for address in jail.nic.addresses]
-
-
-def quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def jail_chains(jail: Jail, rules: dict[tuple[str, str], list[Rule]], uncounted: tuple[str, ...]) -> Iterator[str]:
-    for direction, field, verdict in (("out", "daddr", "return"), ("in", "saddr", "accept")):
-        yield f"  chain {chain(direction, jail)} {{"
-        for rule in sorted(rules.get((jail.id, direction), ()), key=repr):
-            yield from rule_lines(rule, field, verdict, uncounted)
-        yield "    drop"
-        yield "  }"
-
-
-def chain(direction: str, jail: Jail) -> str:
-    """Ids are `[a-z0-9-]`, nft's names `[A-Za-z0-9_]`: the digest keeps `a-b--c` and `a--b-c` apart."""
-    return f"{direction}_{jail.id.replace('-', '_')}_{digest(jail.id.encode())[:6]}"
-
-
-def port(jail: Jail) -> str:
-    """The chain of one of its interfaces."""
-    return f"{chain('port', jail)}_{digest(jail.nic.host_side.encode())[:6]}"
-
-
-def rule_lines(rule: Rule, field: str, verdict: str, uncounted: tuple[str, ...] = ()) -> Iterator[str]:
-    ports = f" dport {{ {', '.join(map(str, rule.ports))} }}" if rule.ports else ""
-    match = f"{rule.protocol}{ports}" if ports else f"meta l4proto {rule.protocol}"
-    if not rule.peers:
-        yield from (line for family in FAMILIES for line in rate_lines(rule, family, match, uncounted))
-        yield f"    {match} {verdict} comment {text(rule.label)}"
-    for family, peers in whom(rule.peers):
-        matched = f"{family} {field} {peers} {match}"
-        yield from rate_lines(rule, family, matched, uncounted)
-        yield f"    {matched} {verdict} comment {text(rule.label)}"
-
-
-def text(label: str) -> str:
-    """A string of nft: printable, no quote, no backslash, at most 128 bytes with its end (nft(8), comment)."""
-    kept = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "?" for c in label)
-    return f'"{kept[:100]}"'
-
-
-# ── layer 2 ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-SENT = """\
-  chain sent {
-    ip6 nexthdr { tcp, udp } accept
-    ip6 nexthdr icmpv6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
-    ip6 nexthdr icmpv6 icmpv6 type { echo-request, echo-reply } accept
-    ip6 nexthdr ipv6-frag frag nexthdr { tcp, udp } accept
-    drop
-  }"""
-"""What a jail sends from an address of its own, without neighbour discovery: no other header comes first, so that
-nothing hides behind one (RFC 7113). ICMPv6 comes in one piece: a fragment of it may be half a redirect (RFC 6980)."""
-
-
-def bridge_table(jails: list[Jail]) -> Iterator[str]:
-    """A port sends only its own MAC and addresses, speaks for no other address, and never as a router."""
-    ports = quoted(jail.nic.host_side for jail in jails)
-    yield "table bridge reconciler {"
-    yield "  chain prerouting {"
-    yield "    type filter hook prerouting priority -300; policy accept;"
-    if jails:
-        targets = ", ".join(f'"{jail.nic.host_side}" : goto {port(jail)}' for jail in jails)
-        yield f"    iifname vmap {{ {targets} }}"
-    yield "  }"
-    if jails:
-        # br_netfilter shows the rules of layer 3 no frame with a tag, and a jail takes a VLAN 0 for none at all
-        yield "  chain forward {"
-        yield "    type filter hook forward priority -300; policy accept;"
-        yield f"    oifname {{ {ports} }} ether type != {{ ip6, ip, arp }} drop"
-        yield "  }"
-        yield SENT
-    for jail in jails:
-        yield from port_chain(jail)
-    yield "}"
-
-
-def port_chain(jail: Jail) -> Iterator[str]:
-    """Everything is listed that may pass. An `ether type` of a tagged frame is the tag's."""
-    mac = jail.nic.mac
-    own = [address for address in addresses(jail) if ":" in address] + [link_local(mac)]
-    four = ", ".join(address for address in addresses(jail) if ":" not in address)
-    six = ", ".join(own)
-    yield f"  chain {port(jail)} {{"
-    yield f"    ether saddr != {mac} drop"
-    if four:
-        says = f"arp operation {{ request, reply }} arp saddr ether {mac} arp saddr ip {{ {four} }}"
-        yield f"    ether type arp {says} accept"
-        yield f"    ether type ip ip saddr {{ {four} }} accept"
-    yield "    ether type != ip6 drop"
-    yield from discovery(mac, own)
-    yield f"    ip6 saddr {{ {six} }} goto sent"
-    yield "    drop"
-    yield "  }"
-
-
-def discovery(mac: str, own: list[str]) -> Iterator[str]:
-    """Solicitations and advertisements (RFC 4861, 4.3 and 4.4), with at most one option: the sender's own MAC."""
-    targets = ", ".join(f"0x{int(IPv6Address(address)):032x}" for address in own)
-    six = ", ".join(own)
-    hardware = mac.replace(":", "")
-    message = "ip6 nexthdr icmpv6 icmpv6 type"
-    for kind, option in (("nd-neighbor-solicit", f"0x0101{hardware}"), ("nd-neighbor-advert", f"0x0201{hardware}")):
-        # whose address the sender says it has
-        check = f"@th,64,128 {{ {targets} }} @th,32,1 0 " if kind == "nd-neighbor-advert" else ""
-        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 24 accept"
-        yield f"    {message} {kind} ip6 saddr {{ {six} }} {check}ip6 length 32 @th,192,64 {option} accept"
-        yield f"    {message} {kind} ip6 saddr != :: drop"
-    # duplicate address detection; with a nonce (RFC 7527)
-    yield f"    {message} nd-neighbor-solicit ip6 saddr :: @th,64,128 {{ {targets} }} ip6 length {{ 24, 32 }} accept"
-    # switches of a segment that look for listeners; behind a router alert (RFC 3810, 5)
-    reports = "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report }"
-    yield f"    ip6 nexthdr hopopt {reports} ip6 saddr {{ ::, {link_local(mac)} }} accept"
+def visitors(rule: Rule, family: str) -> str:
+    return f"rate_{digest(f'{rule.subject} {rule.ports}'.encode())[:12]}_{family}"

@@ -11,8 +11,8 @@ from bsd.host import Host, why_not
 from fake.specs import jail, rule, spec
 from reconciler.model import HostSpec, Rate
 from reconciler.platforms.freebsd import boot_files, expiry, rules
-from reconciler.platforms.freebsd.firewall import limited
 from reconciler.platforms.freebsd.paths import CRON
+from reconciler.platforms.freebsd.permissions import limited
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 RATES = {80: Rate(100, 10, 60), 443: Rate(100, 10, 3600)}

@@ -28,7 +28,8 @@ from reconciler.model import (
     Translation,
     Wall,
 )
-from reconciler.platforms.freebsd.firewall import limited, ruleset
+from reconciler.platforms.freebsd.firewall import ruleset
+from reconciler.platforms.freebsd.permissions import limited
 
 from . import pf, pf_town
 from .pf import Firewall, Packet, Ruleset, SyntaxFault, parse, statements

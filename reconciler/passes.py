@@ -71,7 +71,7 @@ class Station:
         head = self.mirror.fetch()
         self._files = None
         if self._settled is None or self._settled.head != head:
-            self._settled = settle(self.mirror, head, self._compiler, status.placed(self.files()))
+            self._settled = self.settled(self.mirror, head, self._compiler)
         return self._settled
 
     def settle_at(self, revision: str) -> Settled:
@@ -83,7 +83,12 @@ class Station:
         except GitFailure:
             repository = Repository.open(Path())
             head = repository.resolve(revision)
-        return settle(repository, head, Compiler(), status.placed(self.files()))
+        return self.settled(repository, head, Compiler())
+
+    def settled(self, repository: Repository, head: str, compiler: Compiler) -> Settled:
+        """With what the status knows: where jails are, and what they are made from."""
+        files = self.files()
+        return settle(repository, head, compiler, status.placed(files), partial(status.applied, files))
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────
 

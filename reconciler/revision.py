@@ -9,19 +9,19 @@ was loaded is kept by blob, what was resolved by folder: a commit that touches o
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
 from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem
-from reconciler.repo import Entry, Snapshot, Tree, Unread
+from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
 from reconciler.schemas import customer_of
 
 HISTORY = 100
-"""How many commits back a good one is looked for."""
+"""How many commits back a good one is looked for; who makes as many bad ones goes back to what was applied last."""
 FAR = 100_000
 """How many commits of any customers are put in order, to tell who wanted something first."""
 BULK = 1_000
@@ -32,6 +32,8 @@ Files = dict[str, Loaded]
 """By path, in the order of paths."""
 Placed = Mapping[str, str]
 """Jail's id → the host it was last seen on: a jail with data does not move by editing a field."""
+Applied = Callable[[str], Iterable[str]]
+"""Customer → the commits that their jails are made from, as far as the status knows."""
 
 
 class History(Protocol):
@@ -170,7 +172,13 @@ def has_moved(customer: str, jail: str, home: str) -> Problem:
 # ── which revision is in force ───────────────────────────────────────────────────────────────────────────────
 
 
-def settle(repository: History, head: str, compiler: Compiler, placed: Placed | None = None) -> Settled:
+def unknown(customer: str) -> Iterable[str]:
+    return ()
+
+
+def settle(
+    repository: History, head: str, compiler: Compiler, placed: Placed | None = None, applied: Applied = unknown
+) -> Settled:
     """The newest mixture of commits without a Problem."""
     compiler.newest = repository.tree(head, known=compiler.newest)
     newest = compiler.compile(compiler.newest, placed=placed)
@@ -179,7 +187,7 @@ def settle(repository: History, head: str, compiler: Compiler, placed: Placed | 
     base = head if "" not in newest.problems else last_good_base(repository, head, compiler)
     if base is None:
         return Settled(head, Revision({"": None}), None, newest.all_problems)
-    mixture = Mixture(repository, compiler, repository.tree(base, known=compiler.newest), placed)
+    mixture = Mixture(repository, compiler, repository.tree(base, known=compiler.newest), placed, applied)
     if base == head:
         mixture.known[()] = newest
     return replace(mixture.settled(), head=head, problems=newest.all_problems)
@@ -207,6 +215,7 @@ class Mixture:
     compiler: Compiler
     tree: Tree
     placed: Placed | None
+    applied: Applied
     known: dict[tuple[tuple[str, str | None], ...], Compiled] = field(default_factory=dict)
     """By mounts: each is compiled once, which is half the time of a settling that holds one customer."""
 
@@ -231,10 +240,19 @@ class Mixture:
 
     def last_good(self, customer: str, mounts: Mounts) -> str | None:
         """The newest commit in which this folder has no Problem, beside the others as they are."""
-        for commit in self.commits(customer)[1:]:
+        for commit in (*self.commits(customer)[1:], *self.remembered(customer)):
             if self.folder(customer, commit) and not self.blamed([customer], {**mounts, customer: commit}):
                 return commit
         return None
+
+    def remembered(self, customer: str) -> Iterator[str]:
+        """What was applied, but for commits that are gone: a history may have been written anew."""
+        for commit in self.applied(customer):
+            try:
+                self.folder(customer, commit)
+            except GitFailure:
+                continue
+            yield commit
 
     def before_the_dispute(self, disputed: list[str], mounts: Mounts) -> Mounts:
         """Who had it first keeps it: goes back until nobody wanted the same; whoever changed then stays there."""

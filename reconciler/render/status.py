@@ -99,6 +99,13 @@ def placed(before: Files) -> dict[str, str]:
     return {owner: host for host, owner in found}
 
 
+def applied(before: Files, customer: str) -> tuple[str, ...]:
+    """The commits that this customer's jails are made from."""
+    theirs = (data for path, data in before.items() if path.startswith(f"customers/{customer}/jails/"))
+    found = (status_of(data).get("appliedRevision") for data in theirs)
+    return tuple(sorted({commit for commit in found if isinstance(commit, str) and commit}))
+
+
 # ── hosts and jails ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -62,8 +62,11 @@ class Company:
         self.git("commit", "-qm", "change", "--allow-empty")
         return self.git("rev-parse", "HEAD")
 
-    def settle(self, compiler: Compiler | None = None, placed: dict[str, str] | None = None) -> Settled:
-        return settle(Repository.open(self.work), self.git("rev-parse", "HEAD"), compiler or Compiler(), placed)
+    def settle(
+        self, compiler: Compiler | None = None, placed: dict[str, str] | None = None, applied: tuple[str, ...] = ()
+    ) -> Settled:
+        repository, head = Repository.open(self.work), self.git("rev-parse", "HEAD")
+        return settle(repository, head, compiler or Compiler(), placed, lambda customer: applied)
 
 
 @pytest.fixture
@@ -117,6 +120,29 @@ def test_the_last_good_commit_may_be_many_back(company: Company) -> None:
     for number in range(5):
         company.commit({WWW: f"{BROKEN}  # {number}\n"})
     assert company.settle().revision.held == {"acme": good}
+
+
+def test_whose_good_commit_is_out_of_reach_is_held_at_what_was_applied_last(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.revision.HISTORY", 3)
+    good = company.commit({SHOP: jail("shop")})
+    for number in range(5):
+        company.commit({WWW: f"{BROKEN}  # {number}\n"})
+    assert company.settle().revision.held == {"acme": None}
+    settled = company.settle(applied=("0" * 40, good))
+    assert settled.revision.held == {"acme": good}
+    assert jails(settled.fleet) == {"acme--www", "acme--shop", "uirig--www"}
+
+
+def test_what_was_applied_last_and_is_wrong_by_now_is_not_in_force_either(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.revision.HISTORY", 3)
+    bad = company.commit({WWW: BROKEN})
+    for number in range(5):
+        company.commit({WWW: f"{BROKEN}  # {number}\n"})
+    assert company.settle(applied=(bad,)).revision.held == {"acme": None}
 
 
 def test_mending_lets_the_customer_go(company: Company) -> None:

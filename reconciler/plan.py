@@ -305,36 +305,42 @@ def removal(owned: Owned, today: date) -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Changes of one apply. One that is `guarded` is taken back unless it is confirmed; `last`: none follows it."""
+    """Changes of one apply. One that is `guarded` is taken back unless it is confirmed."""
 
     changes: tuple[Change, ...]
     guarded: bool = False
-    last: bool = True
+    final: bool = False
+
+    @property
+    def observed(self) -> bool:
+        """Whether it ends with a look at the host: what has to be confirmed must not wait for that."""
+        return self.final and not self.guarded
 
 
 def stages(changes: tuple[Change, ...], ground: Collection[str]) -> tuple[Stage, ...]:
-    """The host's own network and firewall first, for they can be taken back; then the rest, data among it; and by
-    itself again what of the first nothing uses any more. `ground`: types. Never none: an inventory may be to mend."""
+    """The host's own network and firewall before all that is made, for they can be taken back; before them only what
+    jails give up that go, after them the rest, and by itself again what of the network nothing uses any more.
+    `ground`: types. Never none: an inventory may be to mend."""
     making = next((n for n, c in enumerate(changes) if c.resource is not None), 0)
     ranks = [rank(change, n < making, ground) for n, change in enumerate(changes)]
-    first, rest, last = (tuple(c for c, its in zip(changes, ranks, strict=True) if its == n) for n in range(3))
-    if any(c.waits for c in first):  # for something of a jail's that goes
-        return (Stage(changes, guarded=True),)
-    found = [stage for stage in (Stage(first, guarded=True), Stage(rest), Stage(last, guarded=True)) if stage.changes]
-    return (*(replace(stage, last=False) for stage in found[:-1]), *(found[-1:] or [Stage(())]))
+    if 1 not in ranks:
+        ranks = [max(its, 2) for its in ranks]
+    parts = [tuple(c for c, its in zip(changes, ranks, strict=True) if its == n) for n in range(4)]
+    found = [Stage(part, guarded=n % 2 == 1) for n, part in enumerate(parts) if part] or [Stage(())]
+    return (*found[:-1], replace(found[-1], final=True))
 
 
 def rank(change: Change, early: bool, ground: Collection[str]) -> int:
-    if change.key.partition(" ")[0] not in ground:
-        return 1
-    return 0 if change.resource is not None or early else 2
+    if change.key.partition(" ")[0] in ground:
+        return 1 if change.resource is not None or early else 3
+    return 0 if early else 2
 
 
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def held_back(manifest: Manifest, changes: list[Change], seen: Observation, guard: Guard) -> str:
-    if changes and manifest.ground in seen.refused:
+    if changes and {manifest.ground, manifest.digest} & seen.refused:
         return (
             "this network and firewall have cut the host off before, and were taken back: correct the documents, or "
             "run `reconciler apply HOST --digest D` to try them again"

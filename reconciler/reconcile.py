@@ -57,7 +57,7 @@ def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
             if not asked.apply or idle(manifest, planned, seen, asked):
                 return left(report, planned, seen, asked)
             todo, unfetched = without(planned, deliver(planned, wire, stock))
-            watched = partial(still, spec, asked.answering)
+            watched = partial(still, spec, todo.changes, asked.answering)
             carried = carry_out(manifest, seen, todo, wire, PLATFORMS[spec.platform].UNDO, watched)
             if carried.verdict == "applied":
                 return finished(report, manifest, carried, unfetched, asked)
@@ -81,6 +81,7 @@ def carry_out(
 ) -> Carried:
     """Stage by stage; what was not confirmed ends it, and so does somebody else who came in between."""
     carried = Carried("applied", seen)
+    observed = False
     for stage in stages(todo.changes, ground):
         stage = replace(stage, changes=possible(stage.changes, carried.failures))
         works = watched() if stage.guarded else always
@@ -89,12 +90,13 @@ def carry_out(
         if outcome.verdict != "applied":
             late = carried.done or carried.failures
             return replace(carried, seen=wire.observe(manifest)) if late else replace(carried, verdict=outcome.verdict)
-        taken_back = wire.confirm(outcome.armed, works) if outcome.armed else ""
+        taken_back = wire.confirm(outcome.armed, manifest, works) if outcome.armed else ""
         if taken_back:
             failure = Failure("", "", f"network and firewall were taken back: {taken_back}")
             return replace(carried, seen=wire.observe(manifest), failures=(*carried.failures, failure))
         carried = further(carried, stage, entries, outcome)
-    return carried
+        observed = outcome.seen is not None
+    return carried if observed else replace(carried, seen=wire.observe(manifest))
 
 
 def during(manifest: Manifest, carried: Carried, todo: Plan) -> tuple[Owned, ...]:
@@ -127,22 +129,32 @@ def possible(changes: tuple[Change, ...], failures: Iterable[Failure]) -> tuple[
     return tuple(left)
 
 
-def still(spec: HostSpec, answering: Answering) -> Check:
-    """What answers now has to answer then."""
-    before = answering(endpoints(spec))
-    return lambda: answering(before) == before
+def still(spec: HostSpec, changes: Iterable[Change], answering: Answering) -> Check:
+    """Who answers now has to answer then. One may have reasons of their own not to: it is the host's doing when more
+    than half of the customers fall silent."""
+    whose = endpoints(spec, changes)
+    before = answering(frozenset(whose))
+    asked = {whose[endpoint] for endpoint in before}
+    return lambda: 2 * len(asked - {whose[endpoint] for endpoint in answering(before)}) <= len(asked)
 
 
 def always() -> bool:
     return True
 
 
-def endpoints(spec: HostSpec) -> frozenset[Endpoint]:
-    """What the jails of a host publish to everybody over TCP."""
-    addresses = {jail.id: jail.nic.addresses[0].partition("/")[0] for jail in spec.jails}
-    rules = [part for part in spec.parts if isinstance(part, Rule) and part.subject in addresses]
+def endpoints(spec: HostSpec, changes: Iterable[Change]) -> dict[Endpoint, str]:
+    """What the jails publish to everybody over TCP, and whose it is, of jails to which nothing else happens."""
+    changing = {change.owner for change in changes}
+    given_up = {claim.partition("/")[0] for change in changes if change.before for claim in change.before.claims}
+    jails = {jail.id: jail for jail in spec.jails if jail.id not in changing}
+    rules = [part for part in spec.parts if isinstance(part, Rule) and part.subject in jails]
     open_to_all = [rule for rule in rules if rule.direction == "in" and rule.protocol == "tcp" and not rule.peers]
-    return frozenset((addresses[rule.subject], port) for rule in open_to_all for port in rule.ports)
+    found = {
+        (jails[rule.subject].nic.addresses[0].partition("/")[0], port): jails[rule.subject].customer
+        for rule in open_to_all
+        for port in rule.ports
+    }
+    return {endpoint: customer for endpoint, customer in found.items() if endpoint[0] not in given_up}
 
 
 UNDECIDED = {

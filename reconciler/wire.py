@@ -18,7 +18,7 @@ from reconciler.platforms import Platform
 from reconciler.platforms.ground import answer, arming, functions, way_back
 from reconciler.platforms.steps import APPLY as FUNCTIONS
 from reconciler.platforms.steps import INCOMING, observation, script
-from reconciler.remote import APPLY, PROBE, Remote, RemoteFailure
+from reconciler.remote import APPLY, CONNECT, PROBE, Remote, RemoteFailure
 
 Verdict = Literal["applied", "stale", "held", "busy"]
 PATIENCE = 60.0
@@ -38,7 +38,7 @@ class Outcome:
     failed: Mapping[int, str] = field(default_factory=dict)
     seen: Observation | None = None
     armed: str = ""
-    """The name by which this has to be confirmed, or the host takes it back."""
+    """What has to be confirmed, or the host takes it back: a name, and the digest of what was tried."""
     token: str = ""
     """Of the inventory as it is now, where nothing else was seen because another stage follows."""
 
@@ -50,7 +50,7 @@ class Wire(Protocol):
 
     def apply(self, manifest: Manifest, stage: Stage, inventory: Iterable[Owned], token: str) -> Outcome: ...
 
-    def confirm(self, armed: str, works: Callable[[], bool]) -> str:
+    def confirm(self, armed: str, manifest: Manifest, works: Callable[[], bool]) -> str:
         """By a new connection; why it was taken back, or "". RemoteFailure if nobody knows yet."""
 
 
@@ -62,7 +62,11 @@ class ShellWire:
 
     def observe(self, manifest: Manifest) -> Observation:
         text = observation(self.platform.PRELUDE, self.platform.probe(manifest))
-        return self.platform.parse(self.remote.run(text, PROBE), manifest)
+        seen = self.platform.parse(self.remote.run(text, PROBE), manifest)
+        if seen.unconfirmed:
+            # who takes it over vouches for the host, which a connection from before cannot
+            self.remote.renew(CONNECT)
+        return seen
 
     def send(self, name: str, archive: BinaryIO) -> None:
         self.remote.send(archive, f"{INCOMING}/{name}")
@@ -72,7 +76,7 @@ class ShellWire:
         way = way_back(steps, self.platform.UNDO, manifest.ground)
         back, armed = ((*functions(way),), (arming(way, self.patience),)) if stage.guarded else ((), ())
         probe = self.platform.probe(manifest)
-        text = script(steps, inventory, token, self.platform.PRELUDE, probe, back, armed, last=stage.last)
+        text = script(steps, inventory, token, self.platform.PRELUDE, probe, back, armed, stage.final, stage.observed)
         return self.outcome(self.remote.run(text, APPLY), manifest, stage)
 
     def outcome(self, output: bytes, manifest: Manifest, stage: Stage) -> Outcome:
@@ -86,20 +90,21 @@ class ShellWire:
         done = frozenset(int(line[1]) for line in lines if line[0] == "done")
         failed = {int(line[1]): line[2] for line in lines if line[0] == "failed"}
         named = {line[0]: line[1] for line in lines if line[0] in ("armed", "token")}
-        seen = self.platform.parse(rest, manifest) if stage.last else None
+        seen = self.platform.parse(rest, manifest) if stage.observed else None
         return Outcome("applied", done, failed, seen, named.get("armed", ""), named.get("token", ""))
 
-    def confirm(self, armed: str, works: Callable[[], bool]) -> str:
+    def confirm(self, armed: str, manifest: Manifest, works: Callable[[], bool]) -> str:
         begun = time.monotonic()
         reason = self.renewed(begun + self.patience / 2)
         while not reason and not works():
             if time.monotonic() > begun + min(GRACE, self.patience / 2):
-                return self.answered("taken_back", armed, "jails that answered before it did not any more")
+                silent = "jails that answered before it did not any more"
+                return self.answered("taken_back", f"{armed} {manifest.digest}", silent)
             time.sleep(PAUSE)
         if not reason:
             return self.answered("confirm", armed, "no new connection came through in time to confirm them")
         # the host takes it back by itself, and is there again
-        lost = self.renewed(begun + self.patience + APPLY / 10)
+        lost = self.renewed(begun + 2 * self.patience)
         if lost:
             raise RemoteFailure(f"{lost}; it takes back by itself what cut it off")
         return self.answered("confirm", armed, reason)

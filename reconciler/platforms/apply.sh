@@ -6,11 +6,11 @@
 #   held                        the hold file is there; nothing was done
 #   busy                        another apply holds the lock; nothing was done
 #   done NUMBER                 a change was carried out
-#   armed NAME                  what follows is taken back unless `confirm NAME` comes in time
+#   armed NAME WANTED           what follows is taken back unless `confirm NAME WANTED` comes in time
 #   failed NUMBER TEXT          it was not, and why; later changes of the same owner were left out
 #   skipped NUMBER              left out for that reason
-#   token SHA                   the inventory as it is now, for the next part
-#   --                          it is at its end; what follows is a fresh observation, after the last part
+#   token SHA                   the inventory as it is now, where another part or a confirmation follows
+#   --                          it is at its end; what follows is a fresh observation, if nothing else does
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -23,7 +23,8 @@ STATE=/var/lib/reconciler
 INVENTORY=$STATE/inventory
 TRANSACTIONS=$STATE/transactions
 failed=' '
-guarded= # whether there is a way back (arm)
+guarded= # whether there is a way back
+armed= # where it lies (arm)
 
 step() { :; }
 
@@ -35,8 +36,11 @@ fail() {
 # begin TOKEN: locks, checks, and writes down (standard input) all that will be ours, before any of it is.
 begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit
+    known=$(echo "$TRANSACTIONS"/*.armed)
     lock || { echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
+    # what was armed while we waited has to be confirmed by a connection made after that: ours was made before
+    [ "$(echo "$TRANSACTIONS"/*.armed)" = "$known" ] || { echo busy; exit 0; }
     taken_over
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
     [ -z "$guarded" ] || cp -p "$INVENTORY" "$STATE/inventory.before" 2>/dev/null || : >"$STATE/inventory.before" || exit
@@ -53,24 +57,29 @@ write_inventory() {
 # An apply that changes the network or the firewall may cut off whoever sent it. So before anything changes, all that it
 # takes to go back lies in $TRANSACTIONS/NAME.armed, and a process waits that needs no connection, no disk space and
 # nothing but sh. One rename decides: to NAME.confirmed by who came by a new connection, to NAME.reverting by who waited,
-# or by the boot.
+# or by the boot. The files themselves lie in $ETC/before.NAME, on the disk to which they go back.
 
 # arm SECONDS WANTED: standard input, the files that will change. WANTED, the digest of what is tried, is remembered as
 # what cut the host off, if it does.
 arm() {
-    name=$(sed -n '1s/^# serial //p' "$INVENTORY") new=$TRANSACTIONS/new number=0
-    rm -rf "$TRANSACTIONS"
-    mkdir -p "$new" && cat <&8 >"$new/script" && mv "$STATE/inventory.before" "$new/inventory" || exit
+    name=$(sed -n '1s/^# serial //p' "$INVENTORY")-$$ new=$TRANSACTIONS/new number=0
+    rm -rf "$TRANSACTIONS" "$ETC"/before.*
+    mkdir -p "$new" "$ETC/before.$name" && cat <&8 >"$new/script" && mv "$STATE/inventory.before" "$new/inventory" || exit
     exec 8<&-
-    { cat "$STATE/refused" 2>/dev/null; echo "$2"; } >"$new/refused" || exit
+    { tail -n 20 "$STATE/refused" 2>/dev/null; echo "$2"; } >"$new/refused" && echo "$2" >"$new/wanted" || exit
     while read -r path; do
-        number=$((number + 1))
-        [ ! -e "$path" ] && [ ! -L "$path" ] || cp -RpP "$path" "$new/$number" || exit
-        printf '%s\t%s\n' "$number" "$path"
+        number=$((number + 1)) was=-
+        if [ -e "$path" ] || [ -L "$path" ]; then
+            cp -RpP "$path" "$ETC/before.$name/$number" || exit
+            was=$number
+        fi
+        printf '%s\t%s\n' "$was" "$path"
     done >"$new/files" || exit
+    sync # a power cut may come next
     mv "$new" "$TRANSACTIONS/$name.armed" || exit
-    detached sh "$TRANSACTIONS/$name.armed/script" wait_for "$name" "$1"
-    printf 'armed\t%s\n' "$name"
+    armed=$TRANSACTIONS/$name.armed
+    detached sh "$armed/script" wait_for "$name" "$1"
+    printf 'armed\t%s %s\n' "$name" "$2"
 }
 
 # wait_for NAME SECONDS: sleep(1) does not look at the clock, which an administrator may set
@@ -93,19 +102,29 @@ revert_again() {
     (take_down) >/dev/null 2>&1
     put_back "$1"
     (bring_back) >/dev/null 2>&1
-    rm -rf "$TRANSACTIONS/$1.reverting"
+    rm -rf "$TRANSACTIONS/$1.reverting" "$ETC/before.$1"
 }
 
-# put_back NAME: by renames alone, which a full disk does not hinder
+# put_back NAME: by renames alone, which a full disk does not hinder. It may have been begun before: what is no longer
+# kept is back already.
 put_back() {
-    while read -r number path; do
-        kept=$TRANSACTIONS/$1.reverting/$number
-        if [ -e "$kept" ] || [ -L "$kept" ]; then over "$kept" "$path"; else rm -f "$path"; fi
+    while read -r was path; do
+        kept=$ETC/before.$1/$was
+        if [ "$was" = - ]; then rm -f "$path"; elif [ -e "$kept" ] || [ -L "$kept" ]; then over "$kept" "$path"; fi
         written "$path"
     done <"$TRANSACTIONS/$1.reverting/files"
-    for kept in inventory refused; do
-        [ ! -e "$TRANSACTIONS/$1.reverting/$kept" ] || mv -f "$TRANSACTIONS/$1.reverting/$kept" "$STATE/$kept"
-    done
+    reverting=$TRANSACTIONS/$1.reverting
+    [ ! -e "$reverting/refused" ] || mv -f "$reverting/refused" "$STATE/refused"
+    [ ! -e "$reverting/inventory" ] || old_inventory "$reverting/inventory"
+}
+
+# old_inventory FILE: with a serial that none ever had, or who planned in between would not be stale; on a full disk the
+# old one is better than none.
+old_inventory() {
+    serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
+    { echo "# serial $((${serial:-0} + 1))" && sed 1d "$1"; } >"$1.new" 2>/dev/null && mv -f "$1.new" "$INVENTORY" ||
+        mv -f "$1" "$INVENTORY"
+    rm -f "$1"
 }
 
 # at_boot NAME: nothing runs yet: what the files say is what will be
@@ -113,35 +132,50 @@ at_boot() {
     [ -d "$TRANSACTIONS/$1.reverting" ] || mv "$TRANSACTIONS/$1.armed" "$TRANSACTIONS/$1.reverting" || return 0
     mkdir -p "$WORK"
     put_back "$1"
-    rm -rf "$TRANSACTIONS/$1.reverting"
+    rm -rf "$TRANSACTIONS/$1.reverting" "$ETC/before.$1"
 }
 
-# confirm NAME: by a connection that was made after the apply
+# confirm NAME WANTED: by a connection that was made after the apply. Somebody else may have come before, and taken over.
 confirm() {
     if mv "$TRANSACTIONS/$1.armed" "$TRANSACTIONS/$1.confirmed" 2>/dev/null; then
-        rm -rf "$TRANSACTIONS/$1.confirmed" "$STATE/refused"
-        echo confirmed
+        rm -rf "$TRANSACTIONS/$1.confirmed" "$ETC/before.$1"
+        no_longer_refused "$2"
     else
         tries=0
         while [ -d "$TRANSACTIONS/$1.reverting" ] && [ $tries -lt 120 ]; do sleep 0.5; tries=$((tries + 1)); done
-        echo reverted
     fi
+    if [ -d "$TRANSACTIONS/$1.reverting" ] || grep -qxF "$2" "$STATE/refused" 2>/dev/null; then echo reverted; else echo confirmed; fi
 }
 
-# taken_back NAME: what came through by a new connection works less than before
+no_longer_refused() {
+    [ -e "$STATE/refused" ] || return 0
+    grep -vxF "$1" "$STATE/refused" >"$STATE/refused.new" || :
+    mv "$STATE/refused.new" "$STATE/refused"
+}
+
+# taken_back NAME WANTED MANIFEST: we came by a new connection, and the jails work less than before. That may be for
+# what their own documents say: what is remembered is all that was wanted.
 taken_back() {
-    sh "$TRANSACTIONS/$1.armed/script" revert "$1" 2>/dev/null
-    confirm "$1"
+    left=$TRANSACTIONS/$1.armed
+    { tail -n 20 "$STATE/refused" 2>/dev/null; echo "$3"; } >"$left/refused.new" && mv "$left/refused.new" "$left/refused"
+    sh "$left/script" revert "$1" 2>/dev/null
+    confirm "$1" "$3"
 }
 
 # taken_over: an apply that nobody came back to. We did come, so the host is not cut off: it stays as it is, and what is
 # missing is done now. One that is being taken back and whose process has died is taken back to the end.
 taken_over() {
     for left in "$TRANSACTIONS"/*.armed; do
-        [ ! -d "$left" ] || mv "$left" "${left%.armed}.confirmed" 2>/dev/null || :
+        [ -d "$left" ] || continue
+        name=${left##*/} name=${name%.armed}
+        mv "$left" "$TRANSACTIONS/$name.confirmed" 2>/dev/null || continue
+        no_longer_refused "$(cat "$TRANSACTIONS/$name.confirmed/wanted")"
+        rm -rf "$TRANSACTIONS/$name.confirmed" "$ETC/before.$name"
     done
     for left in "$TRANSACTIONS"/*.reverting; do
-        [ ! -d "$left" ] || { name=${left##*/}; sh "$left/script" revert_again "${name%.reverting}" 9>&-; }
+        [ -d "$left" ] || continue
+        name=${left##*/} name=${name%.reverting}
+        sh "$left/script" revert_again "$name" 9>&-
     done
 }
 
@@ -159,6 +193,8 @@ own() {
 # run NUMBER OWNER [OWNER...]: a change that fails stops its owner, and those who wait for something of that owner's;
 # one of the host's own ("-") stops everything.
 run() {
+    # it took too long, and is being taken back: nothing is written over that
+    [ -z "$armed" ] || [ -d "$armed" ] || exit
     for owner in - "$@"; do
         case $failed in *" $owner "*) failed="$failed$2 "; printf 'skipped\t%s\n' "$1"; return ;; esac
     done
@@ -173,7 +209,7 @@ run() {
     fi
 }
 
-# pause: the end of a part, where another follows
+# pause: the end of a part, where another or a confirmation follows
 pause() {
     rm -f "$WORK/log"
     printf 'token\t%s\n' "$(token)"
@@ -181,11 +217,12 @@ pause() {
     echo --
 }
 
-# finish: prints the new observation. Archives that were sent and not unpacked belong to applies that were killed, unless
-# this is only the first part of one.
+# clean: archives that were sent and not unpacked belong to applies that were killed
+clean() { rm -f "$STATE"/incoming/*; }
+
+# finish: prints the new observation.
 finish() {
     rm -f "$WORK/log"
-    [ -n "$guarded" ] || rm -f "$STATE"/incoming/*
     # who looked while this went on saw half of it: with a serial of its own the end makes that look stale too
     sed 1d "$INVENTORY" | write_inventory
     exec 9>&-

@@ -60,10 +60,11 @@ def way_back(stage: Iterable[tuple[Change, tuple[Step, ...]]], undo: Mapping[str
     take_down: list[Step] = []
     bring_back: list[Step] = []
     for change, steps in stage:
+        if change.key.partition(" ")[0] not in undo:
+            continue
         paths |= dict.fromkeys(file.path for file in (change.resource.files if change.resource else ()))
         paths |= dict.fromkeys(step.path for step in steps if isinstance(step, Delete))
-        kind = change.key.partition(" ")[0]
-        down, back = undo[kind](change) if kind in undo else ((), ())
+        down, back = undo[change.key.partition(" ")[0]](change)
         take_down[:0] = down
         bring_back += back
     return WayBack(wanted, tuple(paths), tuple(take_down), tuple(bring_back))
@@ -81,9 +82,18 @@ def arming(way: WayBack, seconds: float) -> str:
     return fed(f"arm {seconds:g} {quote(way.wanted)}", way.files)
 
 
-def answer(function: str, name: str, prelude: str, apply: str) -> str:
+def answer(function: str, armed: str, prelude: str, apply: str) -> str:
     """A script that confirms an apply, or takes it back at once; prints what became of it."""
-    return "\n".join([REMOVE_ITSELF, prelude, apply, f"{function} {quote(name)}", COMPLETE, ""])
+    call = " ".join([function, *map(quote, armed.split())])
+    return "\n".join([REMOVE_ITSELF, prelude, apply, call, COMPLETE, ""])
+
+
+def was_there(change: Change) -> bool:
+    """By what was seen, and not by the inventory: it may know what never came to be, or nothing of what is."""
+    if change.resource is None:
+        return True
+    differing = {attribute: was for attribute, was, _ in change.differences}
+    return any(differing.get(name, "same") for name in change.resource.state if not name.startswith("/"))
 
 
 def nothing_but_files(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:

@@ -4,5 +4,5 @@
 [ ! -e /var/run/reconciler/lock ] || exit 0
 for left in /var/lib/reconciler/transactions/*.armed /var/lib/reconciler/transactions/*.reverting; do
     name=${left##*/}
-    [ ! -e "$left/script" ] || sh "$left/script" at_boot "${name%.*}"
+    [ "$(tail -n 1 "$left/script" 2>/dev/null)" != '# complete' ] || sh "$left/script" at_boot "${name%.*}"
 done

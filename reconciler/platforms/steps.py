@@ -144,19 +144,19 @@ def script(
     probe: str,
     back: Iterable[str] = (),
     armed: Iterable[str] = (),
-    *,
-    last: bool = True,
+    final: bool = True,
+    observed: bool = True,
 ) -> str:
     """The whole apply. `token` names the inventory that the plan was made against, `inventory` is the grown one.
-    `back` and `armed`: lines before and after that is written, of an apply that has to be confirmed. `last`: no other
-    part follows."""
+    `back` and `armed`: lines before and after that is written, of an apply that has to be confirmed. `final`: no other
+    part follows; `observed`: it ends with a look at the host."""
     entries = {owned.key: owned for owned in inventory}
     back = (*back,)
     lines = [KEEP_ITSELF if back else REMOVE_ITSELF, prelude, APPLY, "observe() {", probe, "}", *back]
     lines += [fed(f"begin {quote(token)}", map(entry, entries.values())), *armed]
     for number, (change, steps) in enumerate(changes):
         lines += change_lines(number, change, steps, entries.get(change.key))
-    lines += ["finish" if last else "pause", COMPLETE, ""]
+    lines += [*(["clean"] if final else []), "finish" if observed else "pause", COMPLETE, ""]
     return "\n".join(lines)
 
 

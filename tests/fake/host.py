@@ -56,10 +56,6 @@ class FakeHost:
     # ── what a pass calls ────────────────────────────────────────────────────────────────────────────────────
 
     def observe(self, manifest: Manifest) -> Observation:
-        self.steps = 0
-        return self.seen(manifest)
-
-    def seen(self, manifest: Manifest) -> Observation:
         return PLATFORM.parse(self.machine.probe(manifest), manifest)
 
     def stock(self, source: Source) -> BinaryIO:
@@ -70,13 +66,13 @@ class FakeHost:
     def send(self, name: str, archive: BinaryIO) -> None:
         self.machine.put(File(f"{INCOMING}/{name}", archive.read(), 0o600))
 
-    def confirm(self, armed: str, works: Callable[[], bool]) -> str:
+    def confirm(self, armed: str, manifest: Manifest, works: Callable[[], bool]) -> str:
         reason = self.cut_off or ("" if works() else "jails that answered before it did not any more")
         self.machine.armed = False
         if reason:
             assert self.goes_back
             self.machine = self.before
-            self.machine.refused.add(armed)
+            self.machine.refused.add(manifest.ground if self.cut_off else manifest.digest)
         return reason
 
     def apply(self, manifest: Manifest, stage: Stage, inventory: Iterable[Owned], token: str) -> Outcome:
@@ -95,9 +91,9 @@ class FakeHost:
         self.machine.write_inventory(list(inventory))
         self.acted(None)
         done, failed = self.run(stage.changes)
-        for path in self.machine.below(INCOMING)[1:] if not stage.guarded else ():
+        for path in self.machine.below(INCOMING)[1:] if stage.final else ():
             del self.machine.files[path]
-        seen = self.seen(manifest) if stage.last else None
+        seen = self.observe(manifest) if stage.observed else None
         armed = manifest.ground if stage.guarded else ""
         return Outcome("applied", frozenset(done), failed, seen, armed, self.machine.token)
 

@@ -373,8 +373,9 @@ class Debian:
         self.start_up()
 
     def start_up(self) -> None:
-        for path in self.enabled("sysinit.target"):
-            self.kernel = self.files[path.split()[-1]].content
+        for command in self.enabled("sysinit.target"):
+            if "nft" in command:
+                self.kernel = self.files[command.split()[-1]].content
         conf = self.files.get("/etc/sysctl.d/99-reconciler.conf", Node("f")).content.decode()
         self.settings |= dict(line.split(" = ") for line in conf.splitlines())
         for path in sorted(p for p in self.files if p.startswith(f"{ETC}/network/") and p[len(ETC) + 9].isdigit()):

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,11 +81,13 @@ def everything(lab: Lab, garage: Garage, keys: Path, tmp_path_factory: pytest.Te
 def world(everything: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """The sample on its hosts, converged before and after."""
     yield everything
-    if everything.touched or request.node.stash.get(FAILED, False):
+    failed = request.node.stash.get(FAILED, False)
+    if everything.touched or failed:
         everything.restore()
         for name, host in everything.hosts.items():
             host.run("rm -f /etc/reconciler/hold", check=False)
-            everything.reconcile(name, adopt=True)
+            if failed or everything.applied[name] != everything.fleet.hosts[name]:
+                everything.reconcile(name, adopt=True)
 
 
 @pytest.fixture
@@ -106,6 +109,21 @@ def spare(lab: Lab, garage: Garage, keys: Path, tmp_path: Path) -> Iterator[Call
 
     Its jails have the sample's addresses, so they are asked from the host itself: `host.run("curl …")`.
     """
+    with spares(lab, garage, keys, tmp_path) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def lasting(
+    lab: Lab, garage: Garage, keys: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], World]]:
+    """The same, for tests that leave such a host as others can use it."""
+    with spares(lab, garage, keys, tmp_path_factory.mktemp("lasting")) as fresh:
+        yield fresh
+
+
+@contextmanager
+def spares(lab: Lab, garage: Garage, keys: Path, folder: Path) -> Iterator[Callable[[str], World]]:
     worlds: list[World] = []
 
     def fresh(role: str) -> World:
@@ -117,7 +135,7 @@ def spare(lab: Lab, garage: Garage, keys: Path, tmp_path: Path) -> Iterator[Call
         host = lab.host(f"s{number}", nics, (f"default via 2001:db8:ffff:{number + 0x100:x}::1",))
         host.start()
         host.wait()
-        world = World(lab, tmp_path / f"repo{number}", garage, keys, {role: host})
+        world = World(lab, folder / f"repo{number}", garage, keys, {role: host})
         world.restore()
         worlds.append(world)
         return world

@@ -30,8 +30,8 @@ for room in '' $(ls /run/netns); do
 done
 nft -s list ruleset
 find /etc/reconciler /etc/systemd/system /etc/sysctl.d /etc/modules-load.d /var/lib/reconciler -mindepth 1 \
-    \( -path '*/data' -o -path '*/config' -o -name inventory -o -name incoming -o -name transactions -o -name refused \
-    -o -name '*.seal' -o -name '*.stamp' -o -name '.#root.lck' \) -prune \
+    \( -path '*/data' -o -path '*/config' -o -name 'inventory*' -o -name incoming -o -name transactions \
+    -o -name refused -o -name '*.seal' -o -name '*.stamp' -o -name '.#root.lck' \) -prune \
     -o -printf '%p %y %m %U:%G %l\n' | sort
 find /etc/reconciler /etc/systemd/system -type f -exec sha256sum {} + | sort
 sysctl net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.proxy_ndp

@@ -27,13 +27,19 @@ NEIGHBOURS, NOBODY = "2001:db8:ffff::/48", "2001:db8:bad::/48"
 """Where we are, and where nobody is."""
 
 
+@pytest.fixture(scope="module")
+def standing(lasting: Callable[[str], World]) -> World:
+    return lasting("a")
+
+
 @pytest.fixture
-def lonely(spare: Callable[[str], World]) -> World:
+def lonely(standing: World) -> World:
     """A host as it should be."""
-    world = spare("a")
-    assert world.reconcile("a").ready
-    world.wire("a").patience = SOON
-    return world
+    standing.restore()
+    assert standing.reconcile("a").ready
+    standing["a"].run("rm -f /var/lib/reconciler/refused")
+    standing.wire("a").patience = SOON
+    return standing
 
 
 def block(world: World, prefix: str) -> None:
@@ -50,17 +56,19 @@ def told(report: Report) -> str:
 
 
 def left(world: World) -> str:
-    return world["a"].run("ls /var/lib/reconciler/transactions 2>/dev/null; true").stdout
+    return (
+        world["a"].run("ls /var/lib/reconciler/transactions 2>/dev/null; ls -d /etc/reconciler/before.* || true").stdout
+    )
 
 
 def test_what_cuts_us_off_is_taken_back_in_time_and_not_tried_again(lonely: World) -> None:
-    before, inventory = look(lonely), lonely["a"].run("cat /var/lib/reconciler/inventory").stdout
+    before, inventory = look(lonely), lonely["a"].run("sed 1d /var/lib/reconciler/inventory").stdout
     for _ in range(ROUNDS):
         block(lonely, NEIGHBOURS)
         report = lonely.reconcile("a")
         assert "taken back" in told(report), report
         assert look(lonely) == before
-        assert lonely["a"].run("cat /var/lib/reconciler/inventory").stdout == inventory
+        assert lonely["a"].run("sed 1d /var/lib/reconciler/inventory").stdout == inventory
         assert not left(lonely)
         again = lonely.reconcile("a", reviewed=False)
         assert again.refusal.startswith("this network and firewall have cut the host off before")
@@ -93,6 +101,26 @@ def test_it_is_taken_back_when_sshd_is_restarted_and_all_sessions_end(lonely: Wo
     assert look(lonely) == before
 
 
+def test_a_disk_that_is_full_by_then_hinders_nothing(spare: Callable[[str], World]) -> None:
+    world = spare("a")
+    world["a"].run("mount -t tmpfs -o size=96m,mode=700 none /var/lib/reconciler")
+    assert world.reconcile("a").ready
+    world.wire("a").patience = SOON
+    before = look(world)
+    block(world, NEIGHBOURS)
+    pass_over = threading.Thread(target=attempt, args=(world,))
+    pass_over.start()
+    wait_for(world, "ls -d /var/lib/reconciler/transactions/*.armed")
+    world["a"].run("cat /dev/zero >/var/lib/reconciler/filled 2>/dev/null || ! echo x >/var/lib/reconciler/more")
+    wait_for(world, "! ls -d /var/lib/reconciler/transactions/*.*")
+    pass_over.join(120)
+    world["a"].run("rm -f /var/lib/reconciler/filled /var/lib/reconciler/more")
+    assert look(world) == before
+    assert world["a"].run("cat /var/lib/reconciler/refused").stdout
+    world.restore()
+    assert world.reconcile("a").ready
+
+
 def test_a_host_that_restarts_before_anybody_confirmed_comes_back_as_it_was(lonely: World) -> None:
     before = look(lonely)
     lonely.wire("a").patience = LATE
@@ -118,7 +146,7 @@ def test_a_jail_that_no_longer_answers_takes_the_rules_back_at_once(lonely: Worl
     lonely.wire("a").patience = LATE
     before = look(lonely)
     block(lonely, NOBODY)
-    published = endpoints(lonely.spec("a"))
+    published = frozenset(endpoints(lonely.spec("a"), ()))
     answers = iter([published])
     report = lonely.reconcile("a", answering=lambda those: next(answers, frozenset()))
     assert told(report).startswith("network and firewall were taken back: jails that answered before")

@@ -68,6 +68,8 @@ class World:
     touched: bool = False
     """Whether documents or hosts may differ from the sample."""
     wires: dict[str, ShellWire] = field(default_factory=dict)
+    applied: dict[str, HostSpec] = field(default_factory=dict)
+    """What each host was told last to be."""
     _compiled: Fleet | None = None
 
     # ── desired state ────────────────────────────────────────────────────────────────────────────────────
@@ -151,6 +153,7 @@ class World:
     ) -> Report:
         """One pass. `given` are fields of Circumstances; the guard is off unless `reviewed=False`."""
         circumstances = Circumstances(**{"today": TODAY, "reviewed": True, **given})
+        self.applied[name] = self.fleet.hosts[name]
         return reconcile(
             self.spec(name), self.wire(name), self.garage.stock, Pass(circumstances, apply, digest, answering)
         )

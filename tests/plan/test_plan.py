@@ -405,12 +405,17 @@ def test_a_switch_goes_after_its_jails_and_is_guarded_too() -> None:
     ]
 
 
-def test_a_switch_that_takes_the_name_of_a_jails_interface_waits_for_it_in_one_stage() -> None:
-    named = replace(SWITCH, claims=frozenset({"::a"}))
-    ((guarded, changes),) = in_stages([RULES, *A], [named, RULES])
-    assert guarded
-    assert changes.index("remove port/1 acme--a") < changes.index("create switch/1 sw0")
+def test_what_a_jail_that_goes_gives_up_is_there_for_a_switch() -> None:
+    assert in_stages([RULES, *A], [SWITCH, RULES]) == [
+        (False, ["remove jail/1 acme--a", "remove port/1 acme--a", "retain data/1 acme--a"]),
+        (True, ["create switch/1 sw0"]),
+    ]
+
+
+def test_the_host_is_looked_at_after_the_last_stage_unless_that_has_to_be_confirmed_first() -> None:
+    assert [stage.observed for stage in stages(made([], [SWITCH, *A]).changes, GROUND)] == [False, True]
+    assert [stage.observed for stage in stages(made([], [SWITCH]).changes, GROUND)] == [False]
 
 
 def test_a_plan_without_changes_is_one_stage_that_brings_the_inventory_up_to_date() -> None:
-    assert stages((), GROUND) == (Stage(()),)
+    assert stages((), GROUND) == (Stage((), final=True),)

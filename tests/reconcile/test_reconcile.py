@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from fake import FakeHost, specs
-from reconciler.model import File, Guard, HostSpec, Report, Switch
+from reconciler.model import Change, File, Guard, HostSpec, Owned, Report, Switch
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
@@ -18,6 +18,7 @@ from reconciler.reconcile import Pass, endpoints, reconcile
 
 GIVEN = Circumstances(date(2024, 2, 20))
 WWW = specs.spec(specs.jail("acme--www"))
+CHANGE = Change("update", "port/1 acme--www", "acme--www", "change it")
 MANY = specs.spec(*(specs.jail(id) for id in specs.IDS))
 
 
@@ -88,7 +89,10 @@ def test_what_has_cut_the_host_off_is_not_tried_again_until_the_documents_differ
 
 def test_jails_that_answered_before_have_to_answer_after_the_network_and_the_firewall_have_changed() -> None:
     published = replace(WWW, parts=(*WWW.parts, specs.rule("acme--www", "in", 80)))
-    (endpoint,) = endpoints(published)
+    host = FakeHost()
+    assert run(published, host).ready
+    published = replace(published, parts=(*published.parts, specs.rule("", "in", 22)))
+    (endpoint,) = endpoints(published, ())
     answers = iter([frozenset({endpoint}), frozenset()])
     asked: list[frozenset[tuple[str, int]]] = []
 
@@ -96,13 +100,36 @@ def test_jails_that_answered_before_have_to_answer_after_the_network_and_the_fir
         asked.append(those)
         return next(answers)
 
-    host = FakeHost()
     host.goes_back = True
     report = run(published, host, answering=answering)
     assert [failure.reason for failure in report.failures] == [
         "network and firewall were taken back: jails that answered before it did not any more"
     ]
     assert asked == [frozenset({endpoint})] * 2
+
+
+def test_one_customer_who_falls_silent_among_others_takes_nothing_back() -> None:
+    spec = specs.spec(specs.jail("acme--www"), specs.jail("uirig--www", 1))
+    spec = replace(spec, parts=(*spec.parts, specs.rule("acme--www"), specs.rule("uirig--www")))
+    host = FakeHost()
+    assert run(spec, host).ready
+    later = replace(spec, parts=(*spec.parts, specs.rule("", "in", 22)))
+    both = frozenset(endpoints(later, ()))
+    assert len(both) == 2
+    answers = iter([both, frozenset(sorted(both)[:1])])
+    assert run(later, host, answering=lambda those: next(answers)).ready
+
+
+def test_a_jail_to_which_something_else_happens_need_not_answer() -> None:
+    change = replace(CHANGE, owner="acme--www")
+    published = replace(WWW, parts=(*WWW.parts, specs.rule("acme--www")))
+    assert len(endpoints(published, ())) == 1
+    assert endpoints(published, [change]) == {}
+    address = next(iter(endpoints(published, ())))[0]
+    gives_up = replace(
+        CHANGE, owner="acme--old", before=Owned("port/1 acme--old", "acme--old", 0, "", frozenset({f"{address}/128"}))
+    )
+    assert endpoints(published, [gives_up]) == {}
 
 
 def test_an_apply_that_nobody_has_confirmed_is_taken_over_by_the_next_pass() -> None:

@@ -17,7 +17,7 @@ from reconciler.platforms.freebsd import datasets
 from reconciler.platforms.freebsd.jail import RESTARTING, changeable
 from reconciler.platforms.freebsd.paths import JAILS, TUNNELS, jail_name
 from reconciler.platforms.freebsd.probe import seal
-from reconciler.platforms.ground import Undo, nothing_but_files
+from reconciler.platforms.ground import Undo, nothing_but_files, was_there
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
 
 
@@ -298,13 +298,13 @@ FILES = {"nic/1": "04", "vlan/1": "08", "switch/1": "10"}
 def undo_nic(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """A card that had the name by somebody else keeps it."""
     named = [want for attribute, _, want in change.differences if attribute == "card"]
-    if change.before is None:
+    if not was_there(change):
         return tuple(host("rename", name_of_key(change), device) for device in named), ()
     return run_again(change)
 
 
 def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    if change.before is None:
+    if not was_there(change):
         return (host("no_switch", name_of_key(change)),), ()
     return run_again(change)
 

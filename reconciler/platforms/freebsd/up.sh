@@ -1,12 +1,12 @@
 #!/bin/sh
 # Makes the host as it was before it went down: up.sh network, then up.sh jails. The boot hook runs this.
 cd /etc/reconciler || exit
+[ "$1" != network ] || sh ./revert.sh
 . ./network/functions.sh
 . ./functions.sh
 
 case $1 in
     network)
-        sh ./revert.sh
         modules $(cat modules) || exit
         sysctl -q -f sysctl.conf
         devices

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK
-from reconciler.platforms.ground import Undo, nothing_but_files
+from reconciler.platforms.ground import Undo, nothing_but_files, was_there
 from reconciler.platforms.linux.machine import RESTARTING
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
@@ -223,7 +223,7 @@ FILES = {"vlan/1": "08", "switch/1": "10"}
 
 def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     kind, _, name = change.key.partition(" ")
-    if change.before is None:
+    if not was_there(change):
         return (Call("network", ("no_switch", name)),), ()
     return (), (Call("network", ("run", f"{NETWORK}/{FILES[kind]}-{name}")),)
 

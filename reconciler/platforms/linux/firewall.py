@@ -14,7 +14,6 @@ from ipaddress import IPv4Address, IPv4Network
 from reconciler.model import HostSpec, Jail, Outside, Redirect, Rule, Switch, Translation, Wall
 from reconciler.platforms.addresses import LINK_LOCAL, collapsed, link_local, link_locals
 from reconciler.platforms.files import digest
-from reconciler.platforms.ground import REVERT
 from reconciler.platforms.linux.bridge import bridge_table
 from reconciler.platforms.linux.nft import FAMILIES, INLINE, addresses, chain, families, list_name, quoted, text, whom
 from reconciler.platforms.linux.paths import UNITS
@@ -42,7 +41,6 @@ After=nftables.service local-fs.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStartPre=-/bin/sh {REVERT.path}
 ExecStart=/usr/sbin/nft -f {path}
 ExecReload=/usr/sbin/nft -f {path}
 [Install]

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from reconciler.model import File, Jail, Link, LinkEnd, Nic, Resource, Switch, Vlan
-from reconciler.platforms.files import NETWORK, digest, file_state
+from reconciler.platforms.files import ETC, NETWORK, STATE, digest, file_state
 from reconciler.platforms.ground import REVERT
 from reconciler.platforms.linux.paths import UNITS
 from reconciler.platforms.steps import quote
@@ -43,6 +43,19 @@ ExecStart=/bin/sh {NETWORK}/up.sh
 [Install]
 WantedBy=multi-user.target
 """.encode()
+BACK = f"""# Written by the reconciler; changes are overwritten.
+[Unit]
+Description=What was applied and never confirmed is taken back
+DefaultDependencies=no
+RequiresMountsFor={ETC} {STATE}
+Before=systemd-modules-load.service systemd-sysctl.service reconciler-firewall.service shutdown.target
+Conflicts=shutdown.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {REVERT.path}
+[Install]
+WantedBy=sysinit.target
+""".encode()
 GROUP = "7547"
 """The kernel's group of the ports we made, as in network.sh."""
 GATEWAY, GATEWAY4 = "fe80::1/64", "169.254.1.1/32"
@@ -50,11 +63,13 @@ GATEWAY, GATEWAY4 = "fe80::1/64", "169.254.1.1/32"
 
 def boot_files() -> tuple[File, ...]:
     """What brings the network back after a restart."""
-    unit = "reconciler-network.service"
+    unit, back = "reconciler-network.service", "reconciler-revert.service"
     return (
         File(f"{NETWORK}/functions.sh", FUNCTIONS),
         File(f"{NETWORK}/up.sh", UP),
         REVERT,
+        File(f"{UNITS}/{back}", BACK),
+        File(f"{UNITS}/sysinit.target.wants/{back}", f"../{back}".encode(), kind="l"),
         File(f"{UNITS}/{unit}", UNIT),
         File(f"{UNITS}/multi-user.target.wants/{unit}", f"../{unit}".encode(), kind="l"),
     )

@@ -8,7 +8,8 @@ GROUP=7547
 alone() {
     mkdir -p /run/reconciler
     exec 8>/run/reconciler/network.lock
-    flock 8
+    # one that hangs must not keep a host from going back to what was
+    flock -w 60 8 || :
 }
 
 # settle DEVICE [ADDRESS/LENGTH...]: exactly these global addresses. $in is "-n NETNS" or empty.

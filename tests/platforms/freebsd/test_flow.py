@@ -26,6 +26,11 @@ def village(standing: Village, tmp_path: Path) -> Village:
     return standing.copied(tmp_path / "village")
 
 
+@pytest.fixture
+def strict(standing: Village, tmp_path: Path) -> Village:
+    return standing.copied(tmp_path / "copy", strict=True)
+
+
 def told(report: Report) -> str:
     return "; ".join(change.words for change in report.done)
 
@@ -170,10 +175,10 @@ TOGETHER = {
 
 
 @pytest.mark.parametrize("names", TOGETHER.values(), ids=TOGETHER.keys())
-def test_what_is_changed_by_hand_is_found_told_and_mended(village: Village, names: tuple[str, ...]) -> None:
+def test_what_is_changed_by_hand_is_found_told_and_mended(strict: Village, names: tuple[str, ...]) -> None:
     for name in names:
-        village.type(DRIFT[name][0])
-    words = told(village.converge())
+        strict.type(DRIFT[name][0])
+    words = told(strict.converge())
     assert [name for name in names if DRIFT[name][1] not in words] == []
 
 
@@ -189,25 +194,25 @@ def test_a_jail_whose_processes_were_all_killed_is_started_on_clean_ground(villa
 # ── what the documents change ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_limits_grants_and_the_time_to_end_change_while_the_jail_runs(village: Village) -> None:
-    jid = village.type("jls -j acme__www jid")
-    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  limits: {memory: 512Mi, openFiles: 512}\n")
-    village.edit("blueprints/web.yaml", "spec:\n", "spec:\n  grants: [mlock, debug]\n  stopTimeout: 60\n")
-    report = village.converge()
+def test_limits_grants_and_the_time_to_end_change_while_the_jail_runs(strict: Village) -> None:
+    jid = strict.type("jls -j acme__www jid")
+    strict.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  limits: {memory: 512Mi, openFiles: 512}\n")
+    strict.edit("blueprints/web.yaml", "spec:\n", "spec:\n  grants: [mlock, debug]\n  stopTimeout: 60\n")
+    report = strict.converge()
     assert "grants none → debug mlock; memory 256Mi → 512Mi; open files infinity → 512" in told(report)
     assert not disrupted(report)
-    assert village.type("jls -j acme__www jid") == jid
-    rules = village.type("rctl")
+    assert strict.type("jls -j acme__www jid") == jid
+    rules = strict.type("rctl")
     assert "jail:acme__www:vmemoryuse:deny=536870912" in rules and "jail:acme__www:openfiles:deny=512" in rules
-    may = village.type("jls -j acme__www -n allow.mlock allow.unprivileged_proc_debug allow.chflags allow.quotas")
+    may = strict.type("jls -j acme__www -n allow.mlock allow.unprivileged_proc_debug allow.chflags allow.quotas")
     assert may == "allow.mlock allow.unprivileged_proc_debug allow.nochflags allow.noquotas\n"
 
 
-def test_an_address_changes_and_the_old_one_is_forgotten(village: Village) -> None:
-    village.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  address: 2001:db8:ca00:1::99\n")
+def test_an_address_changes_and_the_old_one_is_forgotten(strict: Village) -> None:
+    strict.edit("customers/acme/jails/www.yaml", "spec:\n", "spec:\n  address: 2001:db8:ca00:1::99\n")
     broken = {"connections of jail acme--www break", "restart of jail acme--www"}  # it is told its address at its start
-    assert disrupted(village.converge()) == broken
-    assert "d7b7:4047" not in village.type("netstat -rn -f inet6; jexec acme__www ifconfig")
+    assert disrupted(strict.converge()) == broken
+    assert "d7b7:4047" not in strict.type("netstat -rn -f inet6; jexec acme__www ifconfig")
 
 
 def test_a_link_is_added_while_both_jails_run(village: Village) -> None:
@@ -226,25 +231,25 @@ def test_a_link_is_added_while_both_jails_run(village: Village) -> None:
     assert "inet 10.0.5.30" in village.type("jexec acme__www ifconfig")
 
 
-def test_a_jail_joins_a_segment_on_a_vlan_while_it_runs_and_leaves_it_again(village: Village) -> None:
-    jids = village.type("jls jid")
-    file, host = village.documents / "customers/acme/jails/db.yaml", village.documents / "hosts/a.yaml"
+def test_a_jail_joins_a_segment_on_a_vlan_while_it_runs_and_leaves_it_again(strict: Village) -> None:
+    jids = strict.type("jls jid")
+    file, host = strict.documents / "customers/acme/jails/db.yaml", strict.documents / "hosts/a.yaml"
     alone, plain = file.read_text(), host.read_text()
     host.write_text(f"{plain}    - name: ibridge\n      uplink: vtnet0\n      vlan: 2222\n")
     file.write_text(f"{alone}  interfaces:\n    - switch: ibridge\n      nic: ipg_a\n      address: 192.168.56.40/24\n")
-    village.converge()
-    assert "inet 192.168.56.40" in village.type("jexec acme__db ifconfig")
-    assert "vlan: 2222 vlanproto: 802.1q vlanpcp: 0 parent interface: vtnet0" in village.type("ifconfig vtnet0_2222")
-    members = village.type("ifconfig ibridge | awk '/member:/ { print $2 }'")
+    strict.converge()
+    assert "inet 192.168.56.40" in strict.type("jexec acme__db ifconfig")
+    assert "vlan: 2222 vlanproto: 802.1q vlanpcp: 0 parent interface: vtnet0" in strict.type("ifconfig vtnet0_2222")
+    members = strict.type("ifconfig ibridge | awk '/member:/ { print $2 }'")
     assert sorted(members.split()) == ["ipg_a", "vtnet0_2222"]
-    village.type("ifconfig vtnet0_2222 destroy; ifconfig ipg_a destroy")
-    again = told(village.converge())
+    strict.type("ifconfig vtnet0_2222 destroy; ifconfig ipg_a destroy")
+    again = told(strict.converge())
     assert "VLAN 2222 of vtnet0" in again and "network interface ipg_a of acme--db" in again
     file.write_text(alone)
     host.write_text(plain)
-    village.converge()
-    assert not {"ipg_a", "vtnet0_2222", "ibridge"} & set(village.type("ifconfig -l").split())
-    assert village.type("jls jid") == jids
+    strict.converge()
+    assert not {"ipg_a", "vtnet0_2222", "ibridge"} & set(strict.type("ifconfig -l").split())
+    assert strict.type("jls jid") == jids
 
 
 SPIPED = "/usr/local/bin/spiped"
@@ -262,21 +267,21 @@ def pipes(village: Village) -> list[str]:
     return [line for line in shown.splitlines() if "tunnel" in line and "spiped" in line]
 
 
-def test_a_tunnel_begins_in_a_jail_that_runs_and_goes_again(village: Village) -> None:
-    jids = village.type("jls jid")
-    begin_tunnel(village)
-    village.converge()
+def test_a_tunnel_begins_in_a_jail_that_runs_and_goes_again(strict: Village) -> None:
+    jids = strict.type("jls jid")
+    begin_tunnel(strict)
+    strict.converge()
     far = "-t [2001:db8:ca00:1::baf2:171f]:5433"
-    assert [line.partition(" -k ")[0] for line in pipes(village)] == [
+    assert [line.partition(" -k ")[0] for line in pipes(strict)] == [
         f"/etc/tunnels/acme--far/spiped -F -e -s [::1]:5432 {far}"
     ]
-    assert village.type(f"stat -f '%Sp %u' {HOME}/root/etc/tunnels/acme--far/key").strip() == "-r-------- 1001"
-    (village.documents / "customers/acme/tunnels/far.yaml").unlink()
-    village.converge()
-    assert pipes(village) == []
-    assert not village.host.path("/etc/reconciler/tunnels/acme--far").exists()
-    assert not village.host.path(f"{HOME}/root/etc/tunnels/acme--far").exists()
-    assert village.type("jls jid") == jids
+    assert strict.type(f"stat -f '%Sp %u' {HOME}/root/etc/tunnels/acme--far/key").strip() == "-r-------- 1001"
+    (strict.documents / "customers/acme/tunnels/far.yaml").unlink()
+    strict.converge()
+    assert pipes(strict) == []
+    assert not strict.host.path("/etc/reconciler/tunnels/acme--far").exists()
+    assert not strict.host.path(f"{HOME}/root/etc/tunnels/acme--far").exists()
+    assert strict.type("jls jid") == jids
 
 
 @pytest.mark.parametrize(
@@ -289,14 +294,14 @@ def test_a_tunnel_begins_in_a_jail_that_runs_and_goes_again(village: Village) ->
     ],
     ids=["ended", "upgraded", "another key", "edited"],
 )
-def test_what_somebody_does_to_a_tunnel_is_found_and_mended(village: Village, by_hand: str, difference: str) -> None:
-    begin_tunnel(village)
-    village.converge()
-    village.type(by_hand)
-    report = village.converge()
+def test_what_somebody_does_to_a_tunnel_is_found_and_mended(strict: Village, by_hand: str, difference: str) -> None:
+    begin_tunnel(strict)
+    strict.converge()
+    strict.type(by_hand)
+    report = strict.converge()
     assert "change tunnel acme--far in acme--www" in told(report) and difference in told(report)
     assert disrupted(report) == set()
-    assert len(pipes(village)) == 1
+    assert len(pipes(strict)) == 1
 
 
 def test_a_tunnel_whose_spiped_keeps_ending_is_told(village: Village) -> None:

@@ -17,12 +17,12 @@ from bsd.host import Host
 from reconciler.model import HostSpec, Report, Source
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
-from reconciler.reconcile import Pass, reconcile
+from reconciler.reconcile import Answering, Pass, nobody, reconcile
 from reconciler.remote import RemoteFailure
 from reconciler.render.plans import summary
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
-from reconciler.wire import ShellWire
+from reconciler.wire import PATIENCE, ShellWire
 
 FREEBSD = PLATFORMS["freebsd"]
 REPOSITORY = Path(__file__).parents[2] / "cases" / "platforms" / "freebsd" / "base" / "repository"
@@ -44,9 +44,9 @@ class Line:
 
     name = "a"
 
-    def __init__(self, host: Host, deadly_at: int = 0) -> None:
-        """`deadly_at`: an apply is killed, with all its children, after so many steps."""
-        self.host, self.deadly_at = host, deadly_at
+    def __init__(self, host: Host, deadly_at: int = 0, away: bool = False) -> None:
+        """`deadly_at`: an apply is killed, with all its children, after so many steps. `away`: no second one comes."""
+        self.host, self.deadly_at, self.away = host, deadly_at, away
 
     def run(self, script: str, timeout: float = 120) -> bytes:
         assert NOTHING in script or "observe | dd" in script
@@ -56,7 +56,8 @@ class Line:
         return done.stdout
 
     def renew(self, timeout: float) -> None:
-        """It has no connection that could be cut."""
+        if self.away:
+            raise RemoteFailure("cannot reach it")
 
     def send(self, source: BinaryIO, path: str) -> None:
         self.host.write(path, source.read(), 0o600)
@@ -70,9 +71,13 @@ class Village:
         if not self.documents.exists():
             shutil.copytree(REPOSITORY, self.documents)
 
-    def copied(self, folder: Path) -> Village:
+    def copied(self, folder: Path, strict: bool = False) -> Village:
+        """`strict`: GNU's tools refuse what FreeBSD's do not know, as where all was applied first."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Village(folder)
+        copy = Village(folder)
+        if not strict:
+            copy.host.loosen()
+        return copy
 
     @property
     def spec(self) -> HostSpec:
@@ -95,8 +100,12 @@ class Village:
     def look(self) -> Report:
         return self._pass(apply=False)
 
-    def apply(self, adopt: bool = False) -> Report:
-        return self._pass(apply=True, adopt=adopt)
+    def apply(self, adopt: bool = False, answering: Answering = nobody) -> Report:
+        return self._pass(apply=True, adopt=adopt, answering=answering)
+
+    def apply_and_be_cut_off(self) -> Report:
+        """Nobody comes back by a new connection, and on a pretended host nobody waits."""
+        return self._pass(apply=True, patience=0, away=True)
 
     def apply_killed(self, at: int) -> Report:
         self.host.path("/tmp/steps").unlink(missing_ok=True)
@@ -113,10 +122,18 @@ class Village:
         assert report.ready, (summary(report), report.failures, [c.words for c in report.pending])
         return report
 
-    def _pass(self, apply: bool, deadly_at: int = 0, adopt: bool = False) -> Report:
-        wire = ShellWire(Line(self.host, deadly_at), FREEBSD)  # type: ignore[arg-type]
-        given = Circumstances(TODAY, reviewed=True, adopt=adopt)
-        return reconcile(self.spec, wire, stock, Pass(given, apply=apply))
+    def _pass(
+        self,
+        apply: bool,
+        deadly_at: int = 0,
+        adopt: bool = False,
+        answering: Answering = nobody,
+        patience: float = PATIENCE,
+        away: bool = False,
+    ) -> Report:
+        wire = ShellWire(Line(self.host, deadly_at, away), FREEBSD, patience)  # type: ignore[arg-type]
+        given = Circumstances(TODAY, reviewed=not away, adopt=adopt)
+        return reconcile(self.spec, wire, stock, Pass(given, apply=apply, answering=answering))
 
 
 def stock(source: Source) -> BinaryIO:

@@ -1,0 +1,88 @@
+"""What a host's network and firewall were before an apply that was not confirmed, on the stand-in.
+
+Nobody waits there: `daemon` starts nothing. What would be called is called by who comes back, or by the boot.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.reconcile import Answering, endpoints
+
+from .village import Village
+
+OURS = "find /etc/reconciler /usr/local/etc/rc.d -type f | sort | xargs sha256; sed 1d /var/lib/reconciler/inventory"
+LOOK = f"{OURS}; pfctl -sr; pfctl -sn; ifconfig -a; sysctl net.inet6.ip6.forwarding; jls -N"
+WAITED = """for left in /var/lib/reconciler/transactions/*.armed; do
+    name=${left##*/}
+    sh $left/script revert ${name%.armed}
+done"""
+"""What is called when the time is over."""
+POLICY = """apiVersion: reconciler.hosting/v1
+kind: FirewallPolicy
+metadata:
+  name: edge
+spec:
+  in:
+    - description: Figures
+      ports: [9100]
+"""
+
+
+@pytest.fixture
+def village(standing: Village, tmp_path: Path) -> Village:
+    return standing.copied(tmp_path / "copy")
+
+
+def once() -> Answering:
+    """A jail that answers before, and not after."""
+    answers = iter([frozenset])
+    return lambda endpoints: next(answers, lambda _: frozenset())(endpoints)
+
+
+def stricter(village: Village) -> None:
+    """A wall around the host itself, and another switch."""
+    (village.documents / "policies").mkdir()
+    (village.documents / "policies/edge.yaml").write_text(POLICY)
+    village.edit("hosts/a.yaml", "    - name: xbridge", "    - name: xbridge\n    - name: second0")
+    village.edit("hosts/a.yaml", "spec:", "spec:\n  policy: edge")
+
+
+def test_what_a_jail_no_longer_answers_after_is_taken_back(village: Village) -> None:
+    assert endpoints(village.spec, ())
+    before = village.type(LOOK)
+    stricter(village)
+    report = village.apply(answering=once())
+    assert "jails that answered before it did not any more" in report.failures[0].reason
+    assert village.type(LOOK) == before
+    village.converge()
+    assert "second0" in village.type("ifconfig -l")
+
+
+def test_a_first_apply_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
+    fresh = Village(tmp_path / "fresh")
+    look = "pfctl -sr 2>/dev/null; ifconfig -l; find /etc/reconciler /usr/local/etc/rc.d -type f; jls -N"
+    before = fresh.type(look)
+    assert fresh.apply_and_be_cut_off().unreachable
+    assert fresh.type(look) != before
+    fresh.type(WAITED)
+    assert fresh.type(look) == before
+
+
+def test_what_nobody_confirmed_is_gone_after_a_restart_and_is_not_tried_again(village: Village) -> None:
+    inventory, rules = village.type(OURS), village.type("pfctl -sr")
+    stricter(village)
+    report = village.apply_and_be_cut_off()
+    assert "it takes back by itself what cut it off" in report.unreachable
+    assert village.type("pfctl -sr") != rules
+    village.host.reboot()
+    village.type("/bin/sh /etc/reconciler/up.sh network && /bin/sh /etc/reconciler/up.sh jails")
+    assert village.type(OURS) == inventory
+    assert village.type("pfctl -sr") == rules
+    assert "second0" not in village.type("ifconfig -l")
+    again = village.apply_and_be_cut_off()
+    assert again.refusal.startswith("this network and firewall have cut the host off before")
+    village.converge()
+    assert "second0" in village.type("ifconfig -l")

@@ -86,3 +86,38 @@ def test_what_nobody_confirmed_is_gone_after_a_restart_and_is_not_tried_again(vi
     assert again.refusal.startswith("this network and firewall have cut the host off before")
     village.converge()
     assert "second0" in village.type("ifconfig -l")
+
+
+INTERRUPTED = """for left in /var/lib/reconciler/transactions/*.armed; do
+    name=${left##*/} name=${name%.armed}
+    mv $left ${left%.armed}.reverting
+    while read -r was path; do
+        [ $was = - ] || { mv /etc/reconciler/before.$name/$was $path; break; }
+    done <${left%.armed}.reverting/files
+done"""
+"""A take-back that put back one file before the power went."""
+
+
+def test_a_take_back_that_was_interrupted_is_finished_at_boot(village: Village) -> None:
+    ours, rules = village.type(OURS), village.type("pfctl -sr")
+    stricter(village)
+    village.apply_and_be_cut_off()
+    village.type(INTERRUPTED)
+    village.host.reboot()
+    village.type("/bin/sh /etc/reconciler/up.sh network")
+    assert village.type(OURS) == ours
+    assert village.type("pfctl -sr") == rules
+
+
+def test_a_take_back_that_was_interrupted_is_finished_by_the_next_pass(village: Village) -> None:
+    stricter(village)
+    village.apply_and_be_cut_off()
+    village.type(INTERRUPTED)
+    assert "second0" in village.type("ifconfig -l")
+    report = village.look()
+    assert not report.ready
+    village.edit("hosts/a.yaml", "\n    - name: second0", "")
+    village.edit("hosts/a.yaml", "\n  policy: edge", "")
+    village.converge()
+    assert "second0" not in village.type("ifconfig -l")
+    assert not list(village.host.path("/var/lib/reconciler/transactions").iterdir())

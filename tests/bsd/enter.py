@@ -49,9 +49,9 @@ def main():
     sys.path = ["/usr/sbin/.code", *(place.replace(python, "/.python", 1) for place in sys.path)]
     from bsd import ready
 
-    listener = ready.listening()
+    listener, parent = ready.listening(), os.getpid()
     if os.fork() == 0:
-        ready.serve(listener)
+        ready.serve(listener, parent)
     os.execv(command[0], command)
 
 

@@ -33,9 +33,11 @@ def listening():
     return listener
 
 
-def serve(listener):
-    """Until whoever forked us ends."""
+def serve(listener, parent):
+    """Until whoever forked us ends, who may have done so already."""
     libc.prctl(PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

@@ -49,9 +49,10 @@ begin() {
 
 # The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
 write_inventory() {
-    serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
-    { echo "# serial $((${serial:-0} + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
+    { echo "# serial $(($(serial) + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
 }
+
+serial() { sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null || :; }
 
 # ── what is taken back ──
 # An apply that changes the network or the firewall may cut off whoever sent it. So before anything changes, all that it
@@ -62,11 +63,11 @@ write_inventory() {
 # arm SECONDS WANTED: standard input, the files that will change. WANTED, the digest of what is tried, is remembered as
 # what cut the host off, if it does.
 arm() {
-    name=$(sed -n '1s/^# serial //p' "$INVENTORY")-$$ new=$TRANSACTIONS/new number=0
+    name=$(serial)-$$ new=$TRANSACTIONS/new number=0
     rm -rf "$TRANSACTIONS" "$ETC"/before.*
     mkdir -p "$new" "$ETC/before.$name" && cat <&8 >"$new/script" && mv "$STATE/inventory.before" "$new/inventory" || exit
     exec 8<&-
-    { tail -n 20 "$STATE/refused" 2>/dev/null; echo "$2"; } >"$new/refused" && echo "$2" >"$new/wanted" || exit
+    refusing "$2" >"$new/refused" && echo "$2" >"$new/wanted" || exit
     while read -r path; do
         number=$((number + 1)) was=-
         if [ -e "$path" ] || [ -L "$path" ]; then
@@ -80,6 +81,12 @@ arm() {
     armed=$TRANSACTIONS/$name.armed
     detached sh "$armed/script" wait_for "$name" "$1"
     printf 'armed\t%s %s\n' "$name" "$2"
+}
+
+# refusing DIGEST: what has cut the host off, this too
+refusing() {
+    tail -n 20 "$STATE/refused" 2>/dev/null
+    echo "$1"
 }
 
 # wait_for NAME SECONDS: sleep(1) does not look at the clock, which an administrator may set
@@ -121,10 +128,7 @@ put_back() {
 # old_inventory FILE: with a serial that none ever had, or who planned in between would not be stale; on a full disk the
 # old one is better than none.
 old_inventory() {
-    serial=$(sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null)
-    { echo "# serial $((${serial:-0} + 1))" && sed 1d "$1"; } >"$1.new" 2>/dev/null && mv -f "$1.new" "$INVENTORY" ||
-        mv -f "$1" "$INVENTORY"
-    rm -f "$1"
+    sed 1d "$1" | write_inventory 2>/dev/null || mv -f "$1" "$INVENTORY"
 }
 
 # at_boot NAME: nothing runs yet: what the files say is what will be
@@ -157,7 +161,7 @@ no_longer_refused() {
 # what their own documents say: what is remembered is all that was wanted.
 taken_back() {
     left=$TRANSACTIONS/$1.armed
-    { tail -n 20 "$STATE/refused" 2>/dev/null; echo "$3"; } >"$left/refused.new" && mv "$left/refused.new" "$left/refused"
+    refusing "$3" >"$left/refused.new" && mv "$left/refused.new" "$left/refused"
     sh "$left/script" revert "$1" 2>/dev/null
     confirm "$1" "$3"
 }

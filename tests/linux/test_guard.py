@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -90,14 +91,8 @@ def test_who_is_there_to_confirm_is_heard_and_nothing_is_taken_back(lonely: Worl
 
 def test_it_is_taken_back_when_sshd_is_restarted_and_all_sessions_end(lonely: World) -> None:
     before = look(lonely)
-    block(lonely, NEIGHBOURS)
-    pass_over = threading.Thread(target=attempt, args=(lonely,))
-    pass_over.start()
-    wait_for(lonely, "ls -d /var/lib/reconciler/transactions/*.armed")
-    lonely["a"].run("pkill -HUP sshd; systemctl restart ssh; pkill -f '[s]shd: root' || true")
-    wait_for(lonely, "! ls -d /var/lib/reconciler/transactions/*.*")
-    pass_over.join(120)
-    assert not pass_over.is_alive()
+    with cut_off(lonely):
+        lonely["a"].run("pkill -HUP sshd; systemctl restart ssh; pkill -f '[s]shd: root' || true")
     assert look(lonely) == before
 
 
@@ -107,13 +102,8 @@ def test_a_disk_that_is_full_by_then_hinders_nothing(spare: Callable[[str], Worl
     assert world.reconcile("a").ready
     world.wire("a").patience = SOON
     before = look(world)
-    block(world, NEIGHBOURS)
-    pass_over = threading.Thread(target=attempt, args=(world,))
-    pass_over.start()
-    wait_for(world, "ls -d /var/lib/reconciler/transactions/*.armed")
-    world["a"].run("cat /dev/zero >/var/lib/reconciler/filled 2>/dev/null || ! echo x >/var/lib/reconciler/more")
-    wait_for(world, "! ls -d /var/lib/reconciler/transactions/*.*")
-    pass_over.join(120)
+    with cut_off(world):
+        world["a"].run("cat /dev/zero >/var/lib/reconciler/filled 2>/dev/null || ! echo x >/var/lib/reconciler/more")
     world["a"].run("rm -f /var/lib/reconciler/filled /var/lib/reconciler/more")
     assert look(world) == before
     assert world["a"].run("cat /var/lib/reconciler/refused").stdout
@@ -151,6 +141,19 @@ def test_a_jail_that_no_longer_answers_takes_the_rules_back_at_once(lonely: Worl
     report = lonely.reconcile("a", answering=lambda those: next(answers, frozenset()))
     assert told(report).startswith("network and firewall were taken back: jails that answered before")
     assert look(lonely) == before
+
+
+@contextmanager
+def cut_off(world: World) -> Iterator[None]:
+    """Within, somebody waits to take back what cuts us off; afterwards it is taken back."""
+    block(world, NEIGHBOURS)
+    pass_over = threading.Thread(target=attempt, args=(world,))
+    pass_over.start()
+    wait_for(world, "ls -d /var/lib/reconciler/transactions/*.armed")
+    yield
+    wait_for(world, "! ls -d /var/lib/reconciler/transactions/*.*")
+    pass_over.join(120)
+    assert not pass_over.is_alive()
 
 
 def attempt(world: World) -> None:

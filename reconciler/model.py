@@ -511,6 +511,14 @@ class Change:
     """Owners who give up in the same plan what this takes: where they fail, it must not go ahead."""
     diff: str = ""
 
+    @property
+    def type(self) -> str:
+        return self.key.partition(" ")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(" ")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -331,7 +331,7 @@ def stages(changes: tuple[Change, ...], ground: Collection[str]) -> tuple[Stage,
 
 
 def rank(change: Change, early: bool, ground: Collection[str]) -> int:
-    if change.key.partition(" ")[0] in ground:
+    if change.type in ground:
         return 1 if change.resource is not None or early else 3
     return 0 if early else 2
 

@@ -60,11 +60,11 @@ def way_back(stage: Iterable[tuple[Change, tuple[Step, ...]]], undo: Mapping[str
     take_down: list[Step] = []
     bring_back: list[Step] = []
     for change, steps in stage:
-        if change.key.partition(" ")[0] not in undo:
+        if change.type not in undo:
             continue
         paths |= dict.fromkeys(file.path for file in (change.resource.files if change.resource else ()))
         paths |= dict.fromkeys(step.path for step in steps if isinstance(step, Delete))
-        down, back = undo[change.key.partition(" ")[0]](change)
+        down, back = undo[change.type](change)
         take_down[:0] = down
         bring_back += back
     return WayBack(wanted, tuple(paths), tuple(take_down), tuple(bring_back))

@@ -88,10 +88,9 @@ def carried_out(change: Change, make: Mapping[str, Make], remove: Mapping[str, R
     assert change.before is not None
     if change.action == "retain":
         return (Call("retain", (change.before.undo, change.before.retained)),)
-    kind = change.key.partition(" ")[0]
-    if kind not in remove:
+    if change.type not in remove:
         return (Call("fail", (f"{change.key} was made by a newer reconciler: this one cannot remove it",)),)
-    return (*remove[kind](change.before),)
+    return (*remove[change.type](change.before),)
 
 
 def wanted_files(change: Change, resource: Resource) -> Iterator[File]:

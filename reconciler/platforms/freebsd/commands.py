@@ -299,19 +299,18 @@ def undo_nic(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """A card that had the name by somebody else keeps it."""
     named = [want for attribute, _, want in change.differences if attribute == "card"]
     if not was_there(change):
-        return tuple(host("rename", name_of_key(change), device) for device in named), ()
+        return tuple(host("rename", change.name, device) for device in named), ()
     return run_again(change)
 
 
 def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     if not was_there(change):
-        return (host("no_switch", name_of_key(change)),), ()
+        return (host("no_switch", change.name),), ()
     return run_again(change)
 
 
 def run_again(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    number = FILES[change.key.partition(" ")[0]]
-    return (), (host("run", f"{NETWORK}/{number}-{name_of_key(change)}"),)
+    return (), (host("run", f"{NETWORK}/{FILES[change.type]}-{change.name}"),)
 
 
 def undo_devices(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -319,7 +318,7 @@ def undo_devices(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
 
 
 def undo_sysctl(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    return (), tuple(Call("set_sysctl", (name_of_key(change), was)) for _, was, _ in change.differences if was)
+    return (), tuple(Call("set_sysctl", (change.name, was)) for _, was, _ in change.differences if was)
 
 
 def undo_ruleset(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -328,11 +327,7 @@ def undo_ruleset(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
 
 def undo_anchor(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     path = change.before.undo if change.before else change.resource.undo if change.resource else ""
-    return (), (Call("load_again", (path, name_of_key(change))),)
-
-
-def name_of_key(change: Change) -> str:
-    return change.key.partition(" ")[2]
+    return (), (Call("load_again", (path, change.name)),)
 
 
 UNDO: Mapping[str, Undo] = {

@@ -222,15 +222,13 @@ FILES = {"vlan/1": "08", "switch/1": "10"}
 
 
 def undo_interface(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    kind, _, name = change.key.partition(" ")
     if not was_there(change):
-        return (Call("network", ("no_switch", name)),), ()
-    return (), (Call("network", ("run", f"{NETWORK}/{FILES[kind]}-{name}")),)
+        return (Call("network", ("no_switch", change.name)),), ()
+    return (), (Call("network", ("run", f"{NETWORK}/{FILES[change.type]}-{change.name}")),)
 
 
 def undo_sysctl(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    name = change.key.partition(" ")[2]
-    return (), tuple(Call("set_sysctl", (name, was)) for _, was, _ in change.differences if was)
+    return (), tuple(Call("set_sysctl", (change.name, was)) for _, was, _ in change.differences if was)
 
 
 def undo_ruleset(change: Change) -> tuple[tuple[Step, ...], tuple[Step, ...]]:

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from reconciler.model import Trouble
+
 BLOCK = 64 << 10
 
 
-class FetchFailure(Exception):
+class FetchFailure(Trouble):
     """An archive that cannot be had or cannot be trusted; the message says which, why, and how to mend it."""
 
 

@@ -189,15 +189,12 @@ def station(path: Path | None) -> Iterator[Station]:
 @contextmanager
 def failures() -> Iterator[None]:
     """What went wrong in words, without a traceback; a mistake of the program keeps its own."""
-    from reconciler.archives import FetchFailure
-    from reconciler.config import ConfigFailure
-    from reconciler.remote import RemoteFailure
-    from reconciler.repo import GitFailure
+    from reconciler.model import Trouble
 
     try:
         yield
-    except (ConfigFailure, FetchFailure, GitFailure, RemoteFailure) as failure:
-        raise click.ClickException(str(failure)) from failure
+    except Trouble as trouble:
+        raise click.ClickException(str(trouble)) from trouble
 
 
 def in_force(settled: Settled) -> Fleet:

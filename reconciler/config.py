@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from reconciler.model import Trouble
 
-class ConfigFailure(Exception):
+
+class ConfigFailure(Trouble):
     """What is wrong with the configuration, and where."""
 
 

@@ -13,6 +13,11 @@ from typing import Any, Literal
 
 from reconciler.values import dataclass
 
+
+class Trouble(Exception):
+    """What went wrong outside of the program, in words for people: what it was, and what to do."""
+
+
 # ── documents ────────────────────────────────────────────────────────────────────────────────────────────────
 
 Pointer = tuple[str | int, ...]

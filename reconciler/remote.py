@@ -20,7 +20,7 @@ import fabric
 import paramiko
 from paramiko.hostkeys import HostKeyEntry
 
-from reconciler.model import Ssh
+from reconciler.model import Ssh, Trouble
 
 CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
 """Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys:
@@ -39,7 +39,7 @@ RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c 
 RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
 
 
-class RemoteFailure(Exception):
+class RemoteFailure(Trouble):
     """What went wrong with a host, in words for people."""
 
 
@@ -75,12 +75,17 @@ class Remote:
             self._connection = fresh
 
     def send(self, source: BinaryIO, path: str) -> None:
-        """Writes a file on the host, readable by root only, at once or not at all."""
+        """Writes a file on the host, readable by root only, at once or not at all.
+
+        To `cat` a connection that breaks is the end of the file: it gets its name when all is known to be there.
+        """
         quoted = shlex.quote(path)
         folder = shlex.quote(path.rpartition("/")[0])
-        inner = f"umask 077; mkdir -p {folder} && cat >{quoted}.part && mv {quoted}.part {quoted}"
+        receive = f'umask 077; mkdir -p {folder} && part=$(mktemp {quoted}.XXXXXX) && cat >"$part" && echo "$part"'
         with self._turn:
-            self._execute(RECEIVE + shlex.quote(inner), iter(lambda: source.read(1 << 18), b""), SEND)
+            chunks = iter(lambda: source.read(1 << 18), b"")
+            part = self._execute(RECEIVE + shlex.quote(receive), chunks, SEND).decode().rstrip("\n")
+            self._execute(RECEIVE + shlex.quote(f"mv {shlex.quote(part)} {quoted}"), [], PROBE)
 
     def stream(self, command: str) -> Iterator[bytes]:
         """The output of a command as it comes, until it ends or the caller stops asking."""

@@ -24,6 +24,8 @@ from urllib.parse import unquote, urlsplit
 
 import git
 
+from reconciler.model import Trouble
+
 LOCAL = 120.0
 """Seconds for a command that asks no other machine; the slowest, on 100,000 files, takes two."""
 _PIECE = 1 << 20
@@ -38,7 +40,7 @@ _QUIET = {
 }
 
 
-class GitFailure(Exception):
+class GitFailure(Trouble):
     """Git could not do it; the message says what to do, and holds no secret."""
 
 

@@ -13,6 +13,7 @@ import shlex
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from reconciler.model import File, Manifest, Owned, Secret
 from reconciler.platforms.files import ETC, STATE, digest, file_digest
@@ -31,6 +32,15 @@ FOR_ITSELF = ("fe80::1/64", "169.254.1.1/32")
 
 class StepFailed(Exception):
     """What a step says before it ends with a status other than 0."""
+
+
+fingerprint = lru_cache(1 << 14)(digest)
+"""A probe asks for the digests of all files, and most stay as they are."""
+
+
+@lru_cache(1 << 10)
+def entries(inventory: bytes) -> tuple[Owned, ...]:
+    return tuple(parse_entry(line) for line in inventory.decode().splitlines() if not line.startswith("#"))
 
 
 @dataclass(frozen=True)
@@ -135,12 +145,11 @@ class Debian:
 
     @property
     def token(self) -> str:
-        return digest(self.files[INVENTORY].content) if INVENTORY in self.files else "none"
+        return fingerprint(self.files[INVENTORY].content) if INVENTORY in self.files else "none"
 
     @property
     def inventory(self) -> tuple[Owned, ...]:
-        text = self.files[INVENTORY].content.decode() if INVENTORY in self.files else ""
-        return tuple(parse_entry(line) for line in text.splitlines() if not line.startswith("#"))
+        return entries(self.files[INVENTORY].content) if INVENTORY in self.files else ()
 
     def write_inventory(self, entries: list[Owned], same_serial: bool = False) -> None:
         text = self.files[INVENTORY].content.decode() if INVENTORY in self.files else "# serial 0\n"
@@ -411,8 +420,7 @@ class Debian:
             yield "armed", "1.armed"
         for ground in sorted(self.refused):
             yield "refused", ground
-        for owned in self.inventory:
-            yield "own", entry(owned)
+        yield from (("own", entry(owned)) for owned in self.inventory)
 
     def about_files(self, manifest: Manifest) -> Iterator[tuple[str, ...]]:
         for path, node in self.files.items():
@@ -422,8 +430,8 @@ class Debian:
             found = self.files.get(file.path)
             if found and isinstance(file.content, Secret):
                 yield "salted", file.path, digest(file.content.salt.encode() + found.content)
-            elif found and file.kind == found.kind == "f" and digest(found.content) != file_digest(file):
-                yield "bad", file.path, digest(found.content), b64encode(found.content).decode()
+            elif found and file.kind == found.kind == "f" and fingerprint(found.content) != file_digest(file):
+                yield "bad", file.path, fingerprint(found.content), b64encode(found.content).decode()
 
     def about_network(self) -> Iterator[tuple[str, ...]]:
         links = [shown_link(name, i) for (room, name), i in self.interfaces.items() if not room]

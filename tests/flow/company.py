@@ -173,4 +173,4 @@ def until(question: str, answer: object, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not answer():
         assert time.monotonic() < deadline, f"not within {timeout} s: {question}"
-        time.sleep(0.05)
+        time.sleep(0.1)

@@ -47,7 +47,7 @@ REFUSE_STATUS = "#!/bin/sh\nwhile read old new ref; do case $ref in refs/heads/s
 @pytest.fixture(scope="module", autouse=True)
 def hourly(company: Company) -> None:
     text = company.config.read_text()
-    company.config.write_text(text.replace("poll = 5", "poll = 3600").replace("drift = 3", "drift = 2"))
+    company.config.write_text(text.replace("poll = 5", "poll = 3600").replace("drift = 3", "drift = 6"))
 
 
 @pytest.fixture(scope="module")

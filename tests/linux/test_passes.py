@@ -14,6 +14,7 @@ from .world import TODAY, World, opens, page
 WWW = "customers/acme/jails/www.yaml"
 SHOP = "customers/acme/jails/shop.yaml"
 DB = "customers/acme/jails/db.yaml"
+WWW_SITE = "customers/acme/sites/www.yaml"
 BLOG = "customers/uirig/jails/blog.yaml"
 BLOG_SITE = "customers/uirig/sites/blog.yaml"
 
@@ -73,15 +74,15 @@ def link(spec: dict[str, object]) -> None:
 CHANGES: dict[str, tuple[str, Callable[[World], object], str]] = {
     "a parameter": ("a", lambda w: w.edit(SHOP, lambda s: s["parameters"].update(GREETING="Hi")), "acme--shop"),
     "a memory limit": ("a", lambda w: w.edit(WWW, limits={"memory": "200Mi"}), ""),
-    "a limit of processes": ("a", lambda w: w.edit(WWW, limits={"processes": 77}), ""),
-    "a limit of processors": ("a", lambda w: w.edit(WWW, limits={"cpu": 150}), ""),
+    "a limit of processes": ("a", lambda w: w.edit(DB, limits={"processes": 77}), ""),
+    "a limit of processors": ("a", lambda w: w.edit(SHOP, limits={"cpu": 150}), ""),
     "a release less": ("a", lambda w: w.edit(WWW, release=None), "acme--www"),
     "a policy": ("a", lambda w: w.edit("policies/edge.yaml", lambda s: s["in"].pop()), ""),
     "no policy": ("b", lambda w: w.edit("hosts/b.yaml", policy=None), ""),
     "a policy for what leaves": ("b", lambda w: w.edit("policies/edge.yaml", out=[]), ""),
     "a link's address": ("a", lambda w: w.edit(SHOP, link), ""),
     "no link": ("a", lambda w: w.edit(SHOP, links=None, parameters={"DATABASE_HOST": "db"}), "acme--shop"),
-    "a secret": ("a", lambda w: w.secret("acme", "db-password", b"another"), "acme--db"),
+    "a secret": ("a", lambda w: w.secret("acme", "db-password", b"another"), "acme--db acme--shop acme--back-office"),
     "a restart": ("a", lambda w: w.edit(WWW, restart=1), "acme--www"),
     "an address": ("a", lambda w: w.edit(WWW, address="2001:db8:ca00:1::81"), "acme--www"),
     "an interface's name": ("a", lambda w: w.edit(WWW, nic="shiny_0"), ""),
@@ -89,33 +90,46 @@ CHANGES: dict[str, tuple[str, Callable[[World], object], str]] = {
     "a sysctl": ("b", lambda w: w.edit("hosts/b.yaml", sysctls={"net.ipv6.conf.default.hop_limit": "65"}), ""),
     "a published port less": ("b", lambda w: (w.remove(BLOG_SITE), w.edit(BLOG, publish=[])), ""),
     "a jail less": ("b", lambda w: w.remove(BLOG_SITE, BLOG), ""),
-    "a blueprint": ("b", lambda w: w.edit("blueprints/nginx.yaml", runAs="root"), "uirig--www"),
-    "another blueprint": ("a", lambda w: w.edit(WWW, blueprint="app", publish=[{"port": 8080}]), "acme--www"),
+    "a blueprint": ("b", lambda w: w.edit("blueprints/nginx.yaml", runAs="root"), "uirig--www uirig--blog"),
+    "another blueprint": ("a", lambda w: (w.remove(WWW_SITE), w.edit(WWW, blueprint="app", publish=[{"port": 8080}])),
+                          "acme--www"),
     "a second switch": ("a", lambda w: (w.edit("hosts/a.yaml", switches=[{"name": "jails0"}, {"name": "jails1"}]),
                                         w.edit(WWW, switch="jails1")), ""),
 }  # fmt: skip
-"""What is changed: on which host, how, and which jail has to restart for it."""
+"""What is changed: on which host, how, and which jails have to restart for it."""
+TOGETHER = [
+    ("a parameter", "a memory limit", "a policy", "an interface's name"),
+    ("a release less", "a link's address", "a limit of processes", "an order"),
+    ("no link", "a restart", "a limit of processors"),
+    ("a secret", "an address"),
+    ("another blueprint",),
+    ("a second switch",),
+    ("no policy", "a sysctl", "a published port less"),
+    ("a policy for what leaves", "a blueprint"),
+    ("a jail less",),
+]
+"""What one commit changes: none of it touches what another does."""
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_second_pass_after_a_change_finds_nothing_to_do(world: World, what: str) -> None:
-    name, change, restarted = CHANGES[what]
-    jails = [jail.id for jail in world.fleet.hosts[name].jails]
-    if what == "another blueprint":
-        world.remove("customers/acme/sites/www.yaml")
-    before = {jail: started(world, name, jail) for jail in jails}
-    change(world)
-    report = world.reconcile(name)
+def test_every_change_is_tried() -> None:
+    assert sorted(name for names in TOGETHER for name in names) == sorted(CHANGES)
+
+
+@pytest.mark.parametrize("names", TOGETHER, ids=", ".join)
+def test_a_second_pass_after_a_change_finds_nothing_to_do(world: World, names: tuple[str, ...]) -> None:
+    host = CHANGES[names[0]][0]
+    before = {jail.id: started(world, host, jail.id) for jail in world.fleet.hosts[host].jails}
+    for name in names:
+        CHANGES[name][1](world)
+    report = world.reconcile(host)
     assert report.ready, report
     assert report.done
-    assert not world.reconcile(name).done
-    changed = {jail for jail in before if jail in {j.id for j in world.fleet.hosts[name].jails}}
-    others = {jail for jail in changed if started(world, name, jail) != before[jail]}
-    if what not in {"a blueprint", "a secret"}:
-        assert others <= {restarted}
-    assert restarted in {"", *others}
+    assert not world.reconcile(host).done
+    still = [jail.id for jail in world.fleet.hosts[host].jails]
+    restarted = {jail for jail in still if started(world, host, jail) != before[jail]}
+    assert restarted == {jail for name in names for jail in CHANGES[name][2].split()}
     world.restore()
-    report = world.reconcile(name)
+    report = world.reconcile(host)
     assert report.ready, report
 
 

@@ -19,9 +19,10 @@ from reconciler.reconcile import endpoints
 from reconciler.remote import RemoteFailure
 
 from .test_drift import LOOK
+from .test_kill import bare
 from .world import World
 
-ROUNDS = 20 if os.environ.get("RECONCILER_KILLS") == "all" else 2
+ROUNDS = 20 if os.environ.get("RECONCILER_KILLS") == "all" else 1
 SOON, LATE = 5.0, 300.0
 """Seconds of patience, where the host is to take back by itself, and where it is not to."""
 NEIGHBOURS, NOBODY = "2001:db8:ffff::/48", "2001:db8:bad::/48"
@@ -98,6 +99,7 @@ def test_it_is_taken_back_when_sshd_is_restarted_and_all_sessions_end(lonely: Wo
 
 def test_a_disk_that_is_full_by_then_hinders_nothing(spare: Callable[[str], World]) -> None:
     world = spare("a")
+    bare(world)
     world["a"].run("mount -t tmpfs -o size=96m,mode=700 none /var/lib/reconciler")
     assert world.reconcile("a").ready
     world.wire("a").patience = SOON
@@ -108,6 +110,7 @@ def test_a_disk_that_is_full_by_then_hinders_nothing(spare: Callable[[str], Worl
     assert look(world) == before
     assert world["a"].run("cat /var/lib/reconciler/refused").stdout
     world.restore()
+    bare(world)
     assert world.reconcile("a").ready
 
 

@@ -2,7 +2,7 @@
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
 and kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
-after every fourth step that is not one more file of the same change, and after a few commands.
+after every sixth step that is not one more file of the same change, and after a few commands.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def test_a_first_apply_that_is_killed_after_any_step_is_finished_by_the_next_pas
     last = steps(worlds[0])
     assert len(points) > 30
     assert last >= points[-1] > last - 3
-    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::4]) == []
+    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::6]) == []
 
 
 def test_an_apply_that_is_killed_between_two_commands_of_a_step_is_finished_by_the_next_pass(

@@ -40,92 +40,91 @@ machinectl show theirs -p Leader -p State
 """
 
 
-def test_what_is_not_ours_survives_a_first_apply_a_change_and_the_removal_of_everything(
-    spare: Callable[[str], World],
-) -> None:
-    world = spare("a")
-    host = world["a"]
-    host.run(FOREIGN)
+@pytest.fixture(scope="module")
+def shared(lasting: Callable[[str], World]) -> World:
+    """A host of an administrator's, on which we come and go."""
+    world = lasting("a")
+    world["a"].run(FOREIGN)
+    return world
+
+
+def test_what_is_not_ours_survives_a_first_apply_a_change_and_the_removal_of_everything(shared: World) -> None:
+    host = shared["a"]
     before = host.run(LOOK).stdout
-    small(world)
     for wanted in (small, changed, bare):
-        wanted(world)
-        report = world.reconcile("a")
+        wanted(shared)
+        report = shared.reconcile("a")
         assert report.ready, report
         assert host.run(LOOK).stdout == before
     assert "running" in before
 
 
-def test_data_of_a_removed_jail_is_kept(spare: Callable[[str], World]) -> None:
-    world = spare("a")
-    small(world)
-    assert world.reconcile("a").ready
+def test_data_of_a_removed_jail_is_kept(shared: World) -> None:
+    small(shared)
+    assert shared.reconcile("a").ready
     precious = "/var/lib/reconciler/jails/acme--shop/data/data/precious"
-    world["a"].run(f"echo much >{precious}")
-    bare(world)
-    assert world.reconcile("a").ready
-    assert world["a"].run(f"cat {precious}").stdout == "much\n"
-    small(world)
-    assert world.reconcile("a").ready
-    assert world["a"].run(f"cat {precious}").stdout == "much\n"
+    shared["a"].run(f"echo much >{precious}")
+    bare(shared)
+    assert shared.reconcile("a").ready
+    assert shared["a"].run(f"cat {precious}").stdout == "much\n"
+    small(shared)
+    assert shared.reconcile("a").ready
+    assert shared["a"].run(f"cat {precious}").stdout == "much\n"
 
 
 RULES, SETTINGS = "/etc/reconciler/firewall.nft", "/etc/sysctl.d/99-reconciler.conf"
-HOSTS_OWN = {
-    "a bridge of our name": ("ip link add jails0 type bridge", "ip addr show jails0"),
-    "a table of our name": ("nft add table inet reconciler; nft add chain inet reconciler x", "nft list ruleset"),
-    "a file of our name": (f"mkdir -p /etc/reconciler; echo x >{RULES}", f"cat {RULES}"),
-    "a sysctl file of our name": (f"echo '# x' >{SETTINGS}", f"cat {SETTINGS}"),
-}
+HOSTS_OWN = (
+    # key, how somebody made it, how to look at it
+    ("switch/1 jails0", "ip link add jails0 type bridge", "ip addr show jails0"),
+    ("ruleset/1 nftables", "nft add table inet reconciler; nft add chain inet reconciler x", "nft list ruleset"),
+    ("file/1 /etc/sysctl.d/99-reconciler.conf", f"echo '# x' >{SETTINGS}", f"cat {SETTINGS}"),
+    ("ruleset/1 nftables", f"nft flush ruleset; mkdir -p /etc/reconciler; echo x >{RULES}", f"cat {RULES}"),
+)
 
 
-@pytest.mark.parametrize("what", HOSTS_OWN)
 def test_something_of_the_host_under_our_name_is_a_conflict_and_nothing_is_done(
-    spare: Callable[[str], World], what: str
+    spare: Callable[[str], World],
 ) -> None:
     world = spare("a")
-    make, look = HOSTS_OWN[what]
-    host = world["a"]
-    host.run(make)
+    host, keys = world["a"], set()
     small(world)
-    before = host.run(look).stdout
-    report = world.reconcile("a")
-    assert not report.done
-    assert [c.owner for c in report.conflicts] == [""]
-    assert "--adopt" in report.conflicts[0].reason
-    assert host.run(look).stdout == before
+    for key, make, look in HOSTS_OWN:
+        host.run(make)
+        keys.add(key)
+        before = host.run(look).stdout
+        report = world.reconcile("a")
+        assert not report.done
+        assert {c.key for c in report.conflicts} == keys
+        assert {c.owner for c in report.conflicts} == {""}
+        assert all("--adopt" in c.reason for c in report.conflicts)
+        assert host.run(look).stdout == before
     assert "acme" not in host.run("ip netns; ls /etc/systemd/system").stdout
     report = world.reconcile("a", adopt=True)
     assert report.ready, report
 
 
 DATA = "/var/lib/reconciler/jails/acme--shop/data/data"
+UNIT, ROOM = "/etc/systemd/system/reconciler-jail-acme--shop.service", "/etc/reconciler/network/20-acme--shop"
 JAILS_OWN = {
-    "a unit of our name": (
-        "echo '# theirs' >/etc/systemd/system/reconciler-jail-acme--shop.service",
-        "cat /etc/systemd/system/reconciler-jail-acme--shop.service",
-    ),
-    "data of our name": (f"mkdir -p {DATA}; echo theirs >{DATA}/x", f"cat {DATA}/x"),
-    "a network file of our name": (
-        "mkdir -p /etc/reconciler/network; echo '# x' >/etc/reconciler/network/20-acme--shop",
-        "cat /etc/reconciler/network/20-acme--shop",
-    ),
+    "jail/1 acme--shop": (f"echo '# theirs' >{UNIT}", f"cat {UNIT}"),
+    "data/1 acme--shop": (f"mkdir -p {DATA}; echo theirs >{DATA}/x", f"cat {DATA}/x"),
+    "port/1 acme--shop": (f"mkdir -p /etc/reconciler/network; echo '# x' >{ROOM}", f"cat {ROOM}"),
 }
 
 
-@pytest.mark.parametrize("what", JAILS_OWN)
 def test_something_of_a_jail_under_our_name_is_its_conflict_and_the_others_go_on(
-    spare: Callable[[str], World], what: str
+    spare: Callable[[str], World],
 ) -> None:
     world = spare("a")
-    make, look = JAILS_OWN[what]
-    host = world["a"]
-    host.run(make)
+    host, looks = world["a"], "; ".join(look for _, look in JAILS_OWN.values())
+    for make, _ in JAILS_OWN.values():
+        host.run(make)
     small(world)
-    before = host.run(look).stdout
+    before = host.run(looks).stdout
     report = world.reconcile("a")
+    assert {c.key for c in report.conflicts} == set(JAILS_OWN)
     assert {c.owner for c in report.conflicts} == {"acme--shop"}
-    assert host.run(look).stdout == before
+    assert host.run(looks).stdout == before
     assert "acme--db" in host.run("machinectl list --no-legend").stdout
     assert "acme--shop" not in host.run("machinectl list --no-legend; ip netns").stdout
     assert {owned.owner for owned in world.observe("a").inventory} == {"", "acme--db"}

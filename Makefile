@@ -16,7 +16,7 @@ demo: $(VENV)/ready .packages
 # What is set up takes one processor, what installs packages the other.
 test:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/ready .packages
-	$(MAKE) --no-print-directory -j5 --output-sync=target $(PARTS) check
+	$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS) check
 
 check: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -28,23 +28,22 @@ lab-test: $(VENV)/ready .packages
 ifdef ARGS
 	$(RUN) -m pytest $(ARGS)
 else
-	$(MAKE) --no-print-directory -j5 --output-sync=target $(PARTS)
+	$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS)
 endif
 
-# Parts, each in namespaces of its own, five at a time: tests wait half of their time, so two cores are enough for that.
-PARTS := $(addprefix lab-test-,2 1 7 3 6 5 4)
-PART_1 := $(wildcard tests/linux/test_[a-j]*.py tests/linux/test_[l-o]*.py)
-PART_2 := $(wildcard tests/linux/test_[p-z]*.py)
-PART_3 := tests/platforms/freebsd/test_flow.py
-PART_4 := tests/platforms/freebsd/test_anchor.py
-PART_5 := $(filter-out $(PART_3) $(PART_4),$(wildcard tests/platforms/freebsd/test_*.py tests/platforms/test_*.py)) tests/load tests/cli
-PART_6 := tests/bsd tests/reconcile tests/repo tests/fetch tests/kinds
+# Parts, each in namespaces of its own and with hosts of its own that its tests share, the longest first, six at a time:
+# tests wait half of their time, so two cores are enough for that.
+PARTS := $(addprefix lab-test-,sample town flow freebsd bsd rest)
+sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py passes.py remote.py survival.py)
+town := $(filter-out $(sample) tests/linux/test_kill.py,$(wildcard tests/linux/test_*.py))
+flow := tests/flow tests/linux/test_kill.py
+freebsd := tests/platforms/freebsd/test_flow.py tests/platforms/freebsd/test_ground.py
+bsd := $(filter-out $(freebsd),$(wildcard tests/platforms/freebsd/test_*.py)) tests/bsd
+others = $(foreach part,sample town flow freebsd bsd,$(addprefix --ignore=,$($(part))))
+rest = tests $(others)
 .PHONY: $(PARTS)
-$(filter-out lab-test-7,$(PARTS)): lab-test-%:
-	$(RUN) -m pytest $(PART_$*)
-
-lab-test-7:
-	$(RUN) -m pytest tests $(foreach n,1 2 3 4 5 6,$(addprefix --ignore=,$(PART_$n)))
+$(PARTS): lab-test-%:
+	$(RUN) -m pytest $($*)
 
 # Long runs, of which `make test` has a short sample each.
 bench: $(VENV)/ready .packages
@@ -52,7 +51,8 @@ bench: $(VENV)/ready .packages
 
 # The whole of the sweep that the tests sample: a kill at every step, and between any two commands.
 faults: $(VENV)/ready .packages
-	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/linux/test_kill.py
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/linux/test_kill.py tests/linux/test_guard.py
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/platforms/freebsd/test_flow.py -k killed
 
 soak: $(VENV)/ready .packages
 	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)

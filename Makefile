@@ -7,6 +7,8 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes
 RUN := tests/lab/enter.sh $(VENV)/bin/python
 export PYTHONPATH := tests
+# hundreds of processes start: where this is set, each would compile everything anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check lab-test faults bench soak lock clean
 
@@ -65,7 +67,7 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@sed -n '/^uv==/,/# via/p' requirements-dev.lock >$(VENV)/uv.lock
 	$(PIP) -r $(VENV)/uv.lock
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements-dev.lock || \
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-dev.lock || \
 		$(PIP) -r requirements-dev.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

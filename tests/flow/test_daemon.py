@@ -47,7 +47,7 @@ REFUSE_STATUS = "#!/bin/sh\nwhile read old new ref; do case $ref in refs/heads/s
 @pytest.fixture(scope="module", autouse=True)
 def hourly(company: Company) -> None:
     text = company.config.read_text()
-    company.config.write_text(text.replace("poll = 5", "poll = 3600").replace("drift = 3", "drift = 6"))
+    company.config.write_text(text.replace("poll = 5", "poll = 3600").replace("drift = 3", "drift = 4"))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,11 @@ def web(path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]
 def metric(name: str) -> float:
     found = re.findall(rf"^{re.escape(name)} (\S+)$", web("/metrics")[1], re.MULTILINE)
     return float(found[0]) if found else 0.0
+
+
+def looks(company: Company) -> list[float]:
+    """How many passes found each host well."""
+    return [metric(f'reconciler_passes_total{{host="{name}",result="ready"}}') for name in company.hosts]
 
 
 def greet(company: Company, words: str) -> str:
@@ -143,14 +148,16 @@ def test_a_push_wakes_it_by_the_file_watch(company: Company, running: subprocess
     until("the status", lambda: applied(company) == commit, 20)
 
 
-def test_drift_is_mended_and_is_no_news(company: Company, running: subprocess.Popen[bytes]) -> None:
-    before, passes = company.status_commits(), metric('reconciler_passes_total{host="b",result="ready"}')
+def test_drift_is_mended_and_told_once(company: Company, running: subprocess.Popen[bytes]) -> None:
+    before = company.status_commits()
     company.hosts["a"].run("nft flush ruleset; systemctl stop reconciler-jail-acme--shop")
     until("the repair", lambda: greets("Watched"), 30)
     assert "chain jails" in company.hosts["a"].run("nft list ruleset").stdout
-    until("more looks", lambda: metric('reconciler_passes_total{host="b",result="ready"}') >= passes + 2, 20)
-    until("host a is well", lambda: metric('reconciler_host_ready{host="a"}') == 1, 20)
-    assert company.status_commits() == before
+    until("the repair is told", lambda: company.status_commits() == ["Mend a", *before], 30)
+    assert "change jail acme--shop: runs missing" in company.status("hosts/a.yaml")
+    counts = looks(company)
+    until("more looks", lambda: all(now >= then + 2 for now, then in zip(looks(company), counts, strict=True)))
+    assert company.status_commits() == ["Mend a", *before]
 
 
 # ── what it survives ─────────────────────────────────────────────────────────────────────────────────────────

@@ -21,15 +21,20 @@ LINEAR = jsonschema_rs.RegexOptions()
 
 
 def _steady(address: IPv6Address | IPv4Address) -> str:
-    """The canonical text. Mapped IPv4 is refused: Python 3.13 writes it in another way than 3.11 did."""
+    """The canonical text."""
+    _plain(address)
+    return str(address)
+
+
+def _plain(address: IPv6Address | IPv4Address) -> None:
+    """Mapped IPv4 is refused: Python 3.13 writes it in another way than 3.11 did."""
     if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id):
         raise ValueError(address)
-    return str(address)
 
 
 def written(network: IPv6Network | IPv4Network) -> str:
     """Its canonical text."""
-    _steady(network.network_address)
+    _plain(network.network_address)
     return str(network)
 
 

@@ -556,7 +556,7 @@ def test_bombs(tmp_path: Path) -> None:
 
 
 def test_many_members(tmp_path: Path) -> None:
-    assert len(normalised(tmp_path, b"".join(member(f"d/{i}") for i in range(20_000)) + END)) == 20_001
+    assert len(normalised(tmp_path, b"".join(member(f"d/{i}") for i in range(5_000)) + END)) == 5_001
 
 
 def test_xz_gets_no_more_memory_than_allowed(tmp_path: Path) -> None:

@@ -385,7 +385,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A plan that removes or restarts more than `percent` of a host's jails, and at least `minimum`, is refused."""
+    """A plan that removes or restarts more than `percent` of a host's jails, and at least `minimum`, waits for somebody
+    to approve of it."""
 
     percent: int = 30
     minimum: int = 3
@@ -399,6 +400,8 @@ class Fleet:
     sites: tuple[Site, ...] = ()
     frozen: frozenset[str] = frozenset()
     guard: Guard = field(default_factory=Guard)
+    approvals: Mapping[str, str] = field(default_factory=dict)
+    """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────
@@ -547,6 +550,8 @@ class Plan:
     """Why a guard holds the whole plan back; "" when none does."""
     untouched: frozenset[str] = frozenset()
     """Owners of whom nothing is changed, nor taken into the inventory."""
+    approval: str = ""
+    """What the approval is called that lets go what a guard holds back; "" when none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,6 +570,8 @@ class Report:
     conflicts: tuple[Failure, ...] = ()
     degraded: tuple[tuple[str, str], ...] = ()
     refusal: str = ""
+    approval: str = ""
+    """What the approval is called for which the plan waits."""
     hold: str = ""
     unreachable: str = ""
     retained: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,7 @@ import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -95,8 +95,15 @@ class Station:
     def run(self, fleet: Fleet, host: str, wish: Wish) -> Report:
         """One pass over one host."""
         known = opened(fleet.hosts[host], self.identities)
+        today = datetime.now(UTC).date()
         given = Circumstances(
-            date.today(), fleet.guard, fleet.frozen, known.frozen, wish.adopt, reviewed=bool(wish.digest)
+            today,
+            fleet.guard,
+            valid(fleet.approvals, today),
+            fleet.frozen,
+            known.frozen,
+            wish.adopt,
+            reviewed=bool(wish.digest),
         )
         asked = Pass(given, wish.apply, wish.digest, answering)
         report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
@@ -150,6 +157,10 @@ class Station:
     def close(self) -> None:
         for remote in self._remotes.values():
             remote.close()
+
+
+def valid(approvals: Mapping[str, str], today: date) -> frozenset[str]:
+    return frozenset(name for name, until in approvals.items() if today.isoformat() <= until)
 
 
 # never ssh: a customer's URL would be fetched with the reconciler's own key

@@ -34,6 +34,8 @@ class Circumstances:
 
     today: date
     guard: Guard = field(default_factory=Guard)
+    approved: frozenset[str] = frozenset()
+    """Approvals that are valid today."""
     frozen: frozenset[str] = frozenset()
     """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
     untouched: frozenset[str] = frozenset()
@@ -57,8 +59,10 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
-    refusal = frozen_refusal(seen, given) or ("" if given.reviewed else held_back(manifest, changes, seen, given.guard))
-    return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched)
+    refusal, approval = frozen_refusal(seen, given), ""
+    if not refusal and not given.reviewed:
+        refusal, approval = held_back(manifest, changes, seen, given)
+    return Plan(manifest.host, tuple(changes), digest(manifest.host, changes), conflicts, refusal, untouched, approval)
 
 
 def digest(host: str, changes: Iterable[Change]) -> str:
@@ -339,24 +343,46 @@ def rank(change: Change, early: bool, ground: Collection[str]) -> int:
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def held_back(manifest: Manifest, changes: list[Change], seen: Observation, guard: Guard) -> str:
+def held_back(
+    manifest: Manifest, changes: Iterable[Change], seen: Observation, given: Circumstances
+) -> tuple[str, str]:
+    """Why the plan waits, and the approval that lets it go on, where there can be one."""
     if changes and {manifest.ground, manifest.digest} & seen.refused:
-        return (
+        reason = (
             "this network and firewall have cut the host off before, and were taken back: correct the documents, or "
             "run `reconciler apply HOST --digest D` to try them again"
         )
-    return guard_refusal(changes, seen, guard)
-
-
-def guard_refusal(changes: Iterable[Change], seen: Observation, guard: Guard) -> str:
-    touched = [c for c in changes if c.key.startswith(JAIL) and c.disrupts]
+        return reason, ""
     jails = sum(owned.key.startswith(JAIL) for owned in seen.inventory)
-    if len(touched) < guard.minimum or len(touched) * 100 <= guard.percent * jails:
-        return ""
-    return (
-        f"{len(touched)} of {jails} jails would be removed or restarted at once, more than {guard.percent} %: "
-        "review the plan and run `reconciler apply HOST --digest D`"
+    held = too_many(changes, jails, given.guard)
+    approval = approval_of(manifest.host, held)
+    if not held or approval in given.approved:
+        return "", ""
+    reason = (
+        f"{len(held)} of {jails} jails would be removed or restarted at once, more than {given.guard.percent} %: "
+        f"review the plan, and commit approvals/{approval}.yaml or run `reconciler apply HOST --digest D`"
     )
+    return reason, approval
+
+
+def too_many(changes: Iterable[Change], jails: int, guard: Guard) -> list[Change]:
+    """The changes that take jails down, when they are more than the guard lets pass; else none."""
+    touched = [c for c in changes if c.key.startswith(JAIL) and c.disrupts]
+    few = len(touched) < guard.minimum or len(touched) * 100 <= guard.percent * jails
+    return [] if few else touched
+
+
+def approval_of(host: str, held: Iterable[Change]) -> str:
+    """Names exactly these changes: what is there, and what is to become of it. Not the commit, nor what else differs:
+    a host on which much happens is approved of as well. Begins with a letter, as names in documents do."""
+    listed = sorted((c.action, c.key, c.before.undo if c.before else "", disturbing(c)) for c in held)
+    return "h" + hashlib.sha256(json.dumps([host, listed]).encode()).hexdigest()[:15]
+
+
+def disturbing(change: Change) -> list[tuple[str, str, str]]:
+    """The differences for which the jail has to stop."""
+    disrupts = change.resource.disrupts if change.resource else {}
+    return [difference for difference in change.differences if difference[0] in disrupts]
 
 
 def inventory(manifest: Manifest, seen: Observation, planned: Plan) -> tuple[Owned, ...]:

@@ -183,6 +183,7 @@ def left(report: Report, planned: Plan, seen: Observation, asked: Pass) -> Repor
         plan=planned.digest if planned.changes else "",
         conflicts=planned.conflicts,
         refusal=refusal,
+        approval=planned.approval,
         hold=seen.hold,
         degraded=tuple(sorted(seen.degraded.items())),
         retained=tuple((o.owner, o.retained) for o in seen.inventory if o.retained),

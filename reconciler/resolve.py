@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
+from reconciler.kinds.approval import approvals
 from reconciler.kinds.documents import Known, Lists, Named, Place
 from reconciler.kinds.lists import own_problems, sum_problems
 from reconciler.kinds.platform import guard
@@ -111,7 +112,7 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff))
+    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff))
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from reconciler.kinds import blueprint, customer, host, jail, location, platform, policy, site, tunnel
+from reconciler.kinds import approval, blueprint, customer, host, jail, location, platform, policy, site, tunnel
 from reconciler.kinds.documents import Expansion, Staff, Tenant
 
 STAFF: Mapping[str, Callable[..., Expansion]] = {
@@ -20,6 +20,7 @@ STAFF: Mapping[str, Callable[..., Expansion]] = {
     "Host": host.expand,
     "Blueprint": blueprint.expand,
     "FirewallPolicy": policy.expand,
+    "Approval": approval.expand,
 }
 """Kinds of staff: (document, Staff) → Expansion."""
 

@@ -8,6 +8,7 @@ patterns differently (it takes "abc\\n" for ^[a-z]+$) and would find nothing to 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from typing import Any, NamedTuple, cast
@@ -87,6 +88,7 @@ FORMATS = {
         "small letters, as short as possible, zeros after the prefix",
     ),
     "interface-address": Format(_interface, "an address with its network's length, such as 10.0.2.1/24 or fd00::1/64"),
+    "date": Format(lambda text: date.fromisoformat(text).isoformat(), "a day such as 2026-01-31"),
     "regex": Format(_regex, "a regular expression (RE2 syntax: no look-around, no back-references)"),
 }
 
@@ -157,6 +159,8 @@ PATTERNS = {
     "^[0-9.]+$": FORMATS["ipv4"].what,
     "^[0-9a-f:]+/[0-9]{1,3}$": FORMATS["ipv6-prefix"].what,
     "^[0-9.]+/[0-9]{1,2}$": FORMATS["ipv4-prefix"].what,
+    "^h[0-9a-f]{15}$": "h and 15 digits of 0-9 and a-f, as the status gives it",
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}$": FORMATS["date"].what,
     "^[0-9a-f:.]+/[0-9]{1,3}$": "an address, a slash and a length, such as 2001:db8::/32",
 }
 """Every pattern of the schemas, for people who do not read regular expressions."""

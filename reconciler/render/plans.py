@@ -76,6 +76,7 @@ def report_value(report: Report) -> dict[str, object]:
         "unreachable": report.unreachable,
         "hold": report.hold,
         "refusal": report.refusal,
+        "approval": report.approval,
         "done": [change_value(change) for change in report.done],
         "pending": [change_value(change) for change in report.pending],
         "failures": [{"owner": f.owner, "reason": f.reason} for f in (*report.conflicts, *report.failures)],

@@ -143,6 +143,7 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         **revisions(report.ready, standing.revision.commit, report.manifest, before),
         "lastApply": last_apply(report, standing.revision.commit, before),
         "plan": report.plan,
+        "approval": report.approval,
         "pending": [change.words for change in report.pending][:LISTED],
         "failures": [f"{f.owner or spec.name}: {f.reason}" for f in (*report.conflicts, *report.failures)],
         "retained": [{"jail": owner, "until": until} for owner, until in report.retained],

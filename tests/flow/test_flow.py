@@ -234,6 +234,12 @@ def test_a_jail_that_comes_back_has_its_data(company: Company) -> None:
     assert "retained" not in status(company, "hosts/b.yaml")
 
 
+def approve(company: Company, name: str, until: str) -> None:
+    head = f"apiVersion: reconciler.hosting/v1\nkind: Approval\nmetadata:\n  name: {name}\n"
+    company.write(f"approvals/{name}.yaml", f"{head}spec:\n  until: {until}\n  reason: ACME has moved out\n")
+    company.push("ACME moves out")
+
+
 def test_too_much_at_once_is_refused_with_the_numbers(company: Company) -> None:
     paths = [company.clone / f"customers/acme/jails/{name}.yaml" for name in ("www", "shop", "back-office", "db")]
     paths += [company.clone / f"customers/acme/sites/{name}.yaml" for name in ("www", "shop")]
@@ -246,10 +252,15 @@ def test_too_much_at_once_is_refused_with_the_numbers(company: Company) -> None:
     assert opens(SHOP, 8080)
     assert "Refused" in company.status("hosts/a.yaml")
     assert status(company, SHOP_FILE)["host"] == "a"
-    reviewed = status(company, "hosts/a.yaml")["plan"]
-    assert [reviewed] == DIGEST.findall(done.stdout)
-    told = applied(company, "a", "--digest", str(reviewed))
+    reviewed = status(company, "hosts/a.yaml")
+    assert [reviewed["plan"]] == DIGEST.findall(done.stdout)
+    approve(company, str(reviewed["approval"]), until="2020-01-01")
+    assert company.run("apply").returncode == 1
+    approve(company, str(reviewed["approval"]), until="2099-12-31")
+    company.hosts["a"].run("nft flush ruleset")
+    told = applied(company, "a")
     assert "done remove jail acme--shop" in told
+    assert "approval" not in status(company, "hosts/a.yaml")
     assert not opens(SHOP, 8080)
     assert company.status(SHOP_FILE) == ""
 

@@ -219,6 +219,44 @@ def test_the_platform_sets_the_guards_numbers() -> None:
     assert made(before, before[5:], replace(GIVEN, guard=Guard(percent=50, minimum=1))).refusal == ""
 
 
+def removing(count: int, *others: Resource, given: Circumstances = GIVEN) -> Plan:
+    """The plan for a host of ten jails that loses so many, where others are to be as well."""
+    before = [jail(number) for number in range(10)]
+    return made(before, [*before[count:], *others], given)
+
+
+def test_an_approval_of_what_the_guard_holds_back_lets_it_go() -> None:
+    held = removing(4)
+    assert f"commit approvals/{held.approval}.yaml" in held.refusal
+    released = removing(4, given=replace(GIVEN, approved=frozenset({held.approval})))
+    assert (released.refusal, released.approval) == ("", "")
+    assert released.changes == held.changes
+
+
+def test_an_approval_still_fits_when_something_else_differs() -> None:
+    given = replace(GIVEN, approved=frozenset({removing(4).approval}))
+    assert removing(4, thing("switch/1 s"), jail(11), given=given).refusal == ""
+
+
+def test_an_approval_of_some_jails_lets_no_others_go() -> None:
+    given = replace(GIVEN, approved=frozenset({removing(4).approval}))
+    assert removing(5, given=given).refusal.startswith("5 of 10 jails")
+
+
+def test_an_approval_holds_for_what_was_there_and_what_is_to_become_of_it() -> None:
+    before = [jail(number) for number in range(5)]
+    approvals = {made(before, [jail(number, anew) for number in range(5)]).approval for anew in ("one", "other")}
+    later = made([jail(number, "then") for number in range(5)], [jail(number, "one") for number in range(5)]).approval
+    assert len({*approvals, later, removing(5).approval}) == 4
+
+
+def test_what_was_taken_back_has_no_approval_but_its_digest() -> None:
+    before = seen(jail(1), refused=frozenset({"digest"}))
+    planned = plan(wanted(jail(1, "anew")), before, GIVEN)
+    assert planned.refusal.startswith("this network and firewall have cut the host off before")
+    assert planned.approval == ""
+
+
 def test_new_jails_are_never_refused() -> None:
     assert made([], [jail(number) for number in range(50)]).refusal == ""
 

@@ -221,6 +221,16 @@ def test_a_plan_that_takes_too_much_down_waits_for_somebody_to_read_it() -> None
     assert set(host.machine.processes) == {unit("acme--www")}
 
 
+def test_an_approval_releases_what_waits_for_it_beside_what_else_differs_by_then() -> None:
+    host = FakeHost()
+    run(MANY, host)
+    held = run(WWW, host)
+    host.machine.kernel = b""
+    released = run(WWW, host, given=replace(GIVEN, approved=frozenset({held.approval})))
+    assert released.ready
+    assert set(host.machine.processes) == {unit("acme--www")}
+
+
 def test_the_digest_of_another_plan_releases_nothing() -> None:
     host = FakeHost()
     run(MANY, host)

@@ -60,8 +60,12 @@ def nothing_to_do() -> Built:
 @case
 def what_a_guard_refuses_has_its_numbers() -> Built:
     pending = tuple(change(f"remove jail acme--{n}", f"acme--{n}", action="remove") for n in "abc")
-    refusal = "3 of 5 jails would be removed or restarted at once, more than 30 %: review the plan"
-    return every_format(report(A, pending=pending, plan="0123456789abcdef", refusal=refusal))
+    name = "h0123456789abcde"
+    refusal = (
+        "3 of 5 jails would be removed or restarted at once, more than 30 %: "
+        f"review the plan, and commit approvals/{name}.yaml"
+    )
+    return every_format(report(A, pending=pending, plan="0123456789abcdef", refusal=refusal, approval=name))
 
 
 @case

@@ -320,7 +320,7 @@ def git_folder(url: str) -> Path | None:
 
 def asked_of(fleet: Fleet, host: str) -> tuple[object, ...]:
     """All that a pass over this host depends on."""
-    return fleet.hosts.get(host), fleet.frozen, fleet.guard, fleet.approvals
+    return fleet.hosts.get(host), fleet.frozen, fleet.guard, fleet.approvals, fleet.suspended
 
 
 def webhook_secret(config: Config) -> bytes:

@@ -244,6 +244,8 @@ class Jail:
     """Name → address lines for /etc/hosts: the customer's own jails."""
     more: tuple[Nic, ...] = ()
     """Interfaces beside its `nic`: on segments, without a way out."""
+    suspended: bool = False
+    """It is left as it is."""
 
     @property
     def stations(self) -> tuple[Jail, ...]:
@@ -357,6 +359,8 @@ class HostSpec:
     """The dataset below which every jail's home is one of its own; "": homes are plain directories."""
     firewall: Literal["ruleset", "anchor"] = "ruleset"
     """Whose rules are in force on a FreeBSD host: ours alone, or the administrator's with ours in an anchor."""
+    suspended: str = ""
+    """The document that says that nothing is to be changed on it; "" when none does."""
 
     @property
     def jails(self) -> tuple[Jail, ...]:
@@ -402,6 +406,8 @@ class Fleet:
     guard: Guard = field(default_factory=Guard)
     approvals: Mapping[str, str] = field(default_factory=dict)
     """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
+    suspended: frozenset[str] = frozenset()
+    """Customers whose jails are left as they are."""
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────
@@ -552,6 +558,8 @@ class Plan:
     """Owners of whom nothing is changed, nor taken into the inventory."""
     approval: str = ""
     """What the approval is called that lets go what a guard holds back; "" when none does."""
+    suspended: frozenset[str] = frozenset()
+    """Those of the untouched of whom the documents want it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +584,8 @@ class Report:
     unreachable: str = ""
     retained: tuple[tuple[str, str], ...] = ()
     """(jail, day until which its data is kept)"""
+    suspended: tuple[str, ...] = ()
+    """Jails that are left as they are because their documents say so."""
 
     @property
     def ready(self) -> bool:

@@ -99,10 +99,11 @@ class Station:
         given = Circumstances(
             today,
             fleet.guard,
-            valid(fleet.approvals, today),
-            fleet.frozen,
-            known.frozen,
-            wish.adopt,
+            approved=valid(fleet.approvals, today),
+            frozen=fleet.frozen,
+            untouched=known.frozen,
+            suspended=fleet.suspended | {jail.id for jail in known.spec.jails if jail.suspended},
+            adopt=wish.adopt,
             reviewed=bool(wish.digest),
         )
         asked = Pass(given, wish.apply, wish.digest, answering)

@@ -52,7 +52,7 @@ def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
     report = Report(spec.name, manifest.digest, owner_digests(manifest, spec))
     try:
         for _ in range(ATTEMPTS):
-            seen = wire.observe(manifest)
+            seen = stopped(wire.observe(manifest), spec)
             planned = plan(manifest, seen, asked.given)
             if not asked.apply or idle(manifest, planned, seen, asked):
                 return left(report, planned, seen, asked)
@@ -64,6 +64,12 @@ def reconcile(spec: HostSpec, wire: Wire, stock: Stock, asked: Pass) -> Report:
         return replace(report, refusal=UNDECIDED[carried.verdict])
     except RemoteFailure as failure:
         return replace(report, unreachable=str(failure))
+
+
+def stopped(seen: Observation, spec: HostSpec) -> Observation:
+    """On hold, by the administrator or by the documents."""
+    why = f"by `suspend` in {spec.suspended}" if spec.suspended else ""
+    return replace(seen, hold=seen.hold or why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,7 @@ def left(report: Report, planned: Plan, seen: Observation, asked: Pass) -> Repor
         conflicts=planned.conflicts,
         refusal=refusal,
         approval=planned.approval,
+        suspended=tuple(sorted(planned.suspended)),
         hold=seen.hold,
         degraded=tuple(sorted(seen.degraded.items())),
         retained=tuple((o.owner, o.retained) for o in seen.inventory if o.retained),

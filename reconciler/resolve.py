@@ -56,6 +56,7 @@ class Household:
     folder: Folder
     expansions: tuple[Expansion, ...]
     places: tuple[Place, ...] = ()
+    suspended: bool = False
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
@@ -112,7 +113,8 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff))
+    hosts, own = Hosts(staff, households), (guard(staff), approvals(staff), suspended(households))
+    fleet = Fleet(hosts, sites(households), frozen, *own)
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 
@@ -151,7 +153,8 @@ def expand(folder: Folder, staff: Staff) -> Household:
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     jails, tunnels = kinds.get("Jail", Named()), kinds.get("Tunnel", Named())
     tenant = Tenant(customer, jails, secrets(folder), staff, lists(folder), tunnels)
-    return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
+    expansions, places = tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values())
+    return Household(folder, expansions, places, customer.spec.get("suspend", False))
 
 
 def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
@@ -245,6 +248,7 @@ class Hosts(Mapping[str, HostSpec]):
     def __init__(self, staff: Staff, households: Mapping[str, Household]) -> None:
         self._documents = dict(sorted(staff.named("Host").items()))
         self._households = households
+        self._stopped = staff.platform.get("suspend", False)
         self._made: dict[str, HostSpec] = {}
 
     @cached_property
@@ -259,7 +263,7 @@ class Hosts(Mapping[str, HostSpec]):
     def __getitem__(self, name: str) -> HostSpec:
         if name not in self._made:
             parts = tuple(part for household in self._placing.get(name, ()) for part in household.parts.get(name, ()))
-            self._made[name] = host_spec(self._documents[name], parts)
+            self._made[name] = host_spec(self._documents[name], parts, self._stopped)
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
@@ -272,12 +276,18 @@ class Hosts(Mapping[str, HostSpec]):
         return len(self._documents)
 
 
-def host_spec(document: Document, parts: tuple[Part, ...]) -> HostSpec:
+def host_spec(document: Document, parts: tuple[Part, ...], stopped: bool) -> HostSpec:
+    """`stopped`: the platform lets nothing be changed on any host."""
     spec = document.spec
     ssh = Ssh(spec["ssh"]["address"], spec["ssh"].get("port", 22), spec["ssh"]["hostKey"])
     storage = spec.get("storage", STORAGE)
     own = (spec.get("zfs", ""), spec.get("firewall", "ruleset"))
-    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own)
+    suspended = "platform.yaml" if stopped else document.path if spec.get("suspend") else ""
+    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own, suspended)
+
+
+def suspended(households: Mapping[str, Household]) -> frozenset[str]:
+    return frozenset(customer for customer, household in households.items() if household.suspended)
 
 
 def sites(households: Mapping[str, Household]) -> tuple[Site, ...]:

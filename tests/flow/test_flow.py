@@ -234,6 +234,17 @@ def test_a_jail_that_comes_back_has_its_data(company: Company) -> None:
     assert "retained" not in status(company, "hosts/b.yaml")
 
 
+def test_what_is_suspended_is_left_as_it_is_until_it_is_no_longer(company: Company) -> None:
+    company.change(KILN_FILE, "restart: 2", "restart: 3\n  suspend: true")
+    company.push("Wait with the kiln")
+    assert "  = kiln--www: suspended, left as it is\n" in applied(company, "a")
+    assert "reason: Suspended" in company.status(KILN_FILE)
+    company.change(KILN_FILE, "  suspend: true\n", "")
+    company.push("Go on")
+    assert "jail kiln--www" in applied(company, "a")
+    assert "reason: Running" in company.status(KILN_FILE)
+
+
 def approve(company: Company, name: str, until: str) -> None:
     head = f"apiVersion: reconciler.hosting/v1\nkind: Approval\nmetadata:\n  name: {name}\n"
     company.write(f"approvals/{name}.yaml", f"{head}spec:\n  until: {until}\n  reason: ACME has moved out\n")

@@ -247,6 +247,15 @@ def test_a_digest_with_nothing_left_to_do_says_so() -> None:
     assert "0123456789abcdef: look at it again" in report.refusal
 
 
+def test_a_suspended_host_is_looked_at_and_left_as_it_is() -> None:
+    host = FakeHost()
+    report = run(replace(WWW, suspended="hosts/a.yaml"), host)
+    assert report.hold == "by `suspend` in hosts/a.yaml"
+    assert report.pending
+    assert not report.ready
+    assert not host.machine.processes
+
+
 def test_a_host_with_jails_of_a_frozen_customer_is_left_as_it_is() -> None:
     host = FakeHost()
     run(WWW, host)

@@ -1,0 +1,54 @@
+"""`suspend: true`, in each of the four documents that may say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import ryaml
+
+from reconciler.model import Fleet
+from reconciler.repo import WorkTree
+from reconciler.revision import Compiler
+
+from .test_kinds import BASE, lay_out
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Path:
+    return lay_out(BASE, tmp_path / "company")
+
+
+def suspended(company: Path, path: str) -> Fleet:
+    document = ryaml.loads((company / path).read_text())
+    document["spec"] = {**(document.get("spec") or {}), "suspend": True}
+    (company / path).write_text(ryaml.dumps(document))
+    compiled = Compiler().compile(WorkTree(company))
+    assert not compiled.problems
+    return compiled.fleet
+
+
+def test_nobody_is_suspended_unless_they_say_so(company: Path) -> None:
+    fleet = Compiler().compile(WorkTree(company)).fleet
+    assert not fleet.suspended
+    assert not any(spec.suspended or any(jail.suspended for jail in spec.jails) for spec in fleet.hosts.values())
+
+
+def test_a_jail_is_suspended_alone(company: Path) -> None:
+    fleet = suspended(company, "customers/acme/jails/www.yaml")
+    assert {jail.id for spec in fleet.hosts.values() for jail in spec.jails if jail.suspended} == {"acme--www"}
+    assert not fleet.suspended
+
+
+def test_a_customer_is_suspended_with_all_of_theirs(company: Path) -> None:
+    assert suspended(company, "customers/acme/customer.yaml").suspended == {"acme"}
+
+
+def test_a_host_is_suspended_alone(company: Path) -> None:
+    hosts = suspended(company, "hosts/a.yaml").hosts
+    assert {name: spec.suspended for name, spec in hosts.items() if spec.suspended} == {"a": "hosts/a.yaml"}
+
+
+def test_the_platform_suspends_all_hosts(company: Path) -> None:
+    hosts = suspended(company, "platform.yaml").hosts
+    assert {spec.suspended for spec in hosts.values()} == {"platform.yaml"}

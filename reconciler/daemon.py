@@ -320,7 +320,8 @@ def git_folder(url: str) -> Path | None:
 
 def asked_of(fleet: Fleet, host: str) -> tuple[object, ...]:
     """All that a pass over this host depends on."""
-    return fleet.hosts.get(host), fleet.frozen, fleet.guard, fleet.approvals, fleet.suspended
+    guards = (fleet.guard, fleet.approvals, fleet.vanishing)
+    return fleet.hosts.get(host), fleet.frozen, fleet.suspended, guards
 
 
 def webhook_secret(config: Config) -> bytes:

@@ -390,7 +390,7 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A plan that removes or restarts more than `percent` of a host's jails, and at least `minimum`, waits for somebody
-    to approve of it."""
+    to approve of it; so does every removal when as large a share of the fleet's jails goes."""
 
     percent: int = 30
     minimum: int = 3
@@ -408,6 +408,8 @@ class Fleet:
     """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
     suspended: frozenset[str] = frozenset()
     """Customers whose jails are left as they are."""
+    vanishing: frozenset[str] = frozenset()
+    """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────

@@ -100,6 +100,7 @@ class Station:
             today,
             fleet.guard,
             approved=valid(fleet.approvals, today),
+            vanishing=fleet.vanishing,
             frozen=fleet.frozen,
             untouched=known.frozen,
             suspended=fleet.suspended | {jail.id for jail in known.spec.jails if jail.suspended},

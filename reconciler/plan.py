@@ -36,6 +36,8 @@ class Circumstances:
     guard: Guard = field(default_factory=Guard)
     approved: frozenset[str] = frozenset()
     """Approvals that are valid today."""
+    vanishing: frozenset[str] = frozenset()
+    """Jails that go when too many of the whole fleet do."""
     frozen: frozenset[str] = frozenset()
     """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
     untouched: frozenset[str] = frozenset()
@@ -363,23 +365,26 @@ def held_back(
             "run `reconciler apply HOST --digest D` to try them again"
         )
         return reason, ""
-    jails = sum(owned.key.startswith(JAIL) for owned in seen.inventory)
-    held = too_many(changes, jails, given.guard)
+    held, why = too_many(changes, seen, given)
     approval = approval_of(manifest.host, held)
     if not held or approval in given.approved:
         return "", ""
-    reason = (
-        f"{len(held)} of {jails} jails would be removed or restarted at once, more than {given.guard.percent} %: "
-        f"review the plan, and commit approvals/{approval}.yaml or run `reconciler apply HOST --digest D`"
-    )
-    return reason, approval
+    advice = f"review the plan, and commit approvals/{approval}.yaml or run `reconciler apply HOST --digest D`"
+    return f"{why}, more than {given.guard.percent} %: {advice}", approval
 
 
-def too_many(changes: Iterable[Change], jails: int, guard: Guard) -> list[Change]:
-    """The changes that take jails down, when they are more than the guard lets pass; else none."""
+def too_many(changes: Iterable[Change], seen: Observation, given: Circumstances) -> tuple[list[Change], str]:
+    """The changes that take jails down, when a guard holds them back, and why it does."""
     touched = [c for c in changes if c.key.startswith(JAIL) and c.disrupts]
-    few = len(touched) < guard.minimum or len(touched) * 100 <= guard.percent * jails
-    return [] if few else touched
+    jails = sum(owned.key.startswith(JAIL) for owned in seen.inventory)
+    if trips(given.guard, len(touched), jails):
+        return touched, f"{len(touched)} of {jails} jails would be removed or restarted at once"
+    going = [c for c in touched if c.resource is None and c.owner in given.vanishing]
+    return going, f"{len(given.vanishing)} jails of the fleet would be removed at once"
+
+
+def trips(guard: Guard, count: int, of: int) -> bool:
+    return count >= guard.minimum and count * 100 > guard.percent * of
 
 
 def approval_of(host: str, held: Iterable[Change]) -> str:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
 from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem
+from reconciler.plan import customer_of as whose
+from reconciler.plan import trips
 from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
 from reconciler.schemas import customer_of
@@ -94,7 +96,8 @@ class Compiler:
         for customer, moves in moved(self._resolved, placed or {}).items():
             found[customer] = (*found.get(customer, ()), *moves)
             disputed -= {customer}
-        return Compiled(self._resolved.fleet, {c: located(p, snapshot) for c, p in found.items()}, disputed)
+        fleet = replace(self._resolved.fleet, vanishing=vanishing(self._resolved, placed or {}))
+        return Compiled(fleet, {c: located(p, snapshot) for c, p in found.items()}, disputed)
 
     def _load(self, snapshot: Snapshot, gone: list[str], fresh: list[str]) -> None:
         """Reads the files that differ, all at once, and makes new Folders of those they lie in."""
@@ -160,6 +163,17 @@ def moved(resolved: Resolved, placed: Placed) -> dict[str, list[Problem]]:
             if home != now.host and home in resolved.fleet.hosts:
                 found.setdefault(customer, []).append(has_moved(customer, now.id, home))
     return found
+
+
+def vanishing(resolved: Resolved, placed: Placed) -> frozenset[str]:
+    """Of the jails that stand on hosts of the fleet, those without a document, when they are too many at once."""
+    fleet = resolved.fleet
+    lost = placed.keys() - {now.id for household in resolved.households.values() for now in household.places}
+    if not lost:
+        return frozenset()
+    standing = {jail for jail, home in placed.items() if home in fleet.hosts and whose(jail) not in fleet.frozen}
+    gone = frozenset(standing & lost)
+    return gone if trips(fleet.guard, len(gone), len(standing)) else frozenset()
 
 
 def has_moved(customer: str, jail: str, home: str) -> Problem:

@@ -233,6 +233,15 @@ def test_an_approval_of_what_the_guard_holds_back_lets_it_go() -> None:
     assert released.changes == held.changes
 
 
+def test_a_removal_waits_when_too_many_of_the_whole_fleet_go() -> None:
+    given = replace(GIVEN, vanishing=frozenset({"acme--0", "kiln--1", "kiln--2"}))
+    held = removing(2, given=given)
+    assert held.refusal.startswith("3 jails of the fleet would be removed at once, more than 30 %: review the plan")
+    assert removing(2, given=replace(given, approved=frozenset({held.approval}))).refusal == ""
+    before = [jail(number) for number in range(10)]
+    assert made(before, [jail(0, "anew"), *before[1:]], given).refusal == ""
+
+
 def test_an_approval_still_fits_when_something_else_differs() -> None:
     given = replace(GIVEN, approved=frozenset({removing(4).approval}))
     assert removing(4, thing("switch/1 s"), jail(11), given=given).refusal == ""

@@ -335,6 +335,31 @@ def test_a_customer_cannot_hold_staff_by_taking_a_hosts_interface(company: Compa
     assert company.settle().revision.mounts == {"": head, "customers/acme": good}
 
 
+# ── too many at once ───────────────────────────────────────────────────────────────────────────────────────────
+
+STAND = {"acme--www": "a", "uirig--www": "a"}
+GONE = {"acme--1": "a", "acme--2": "b", "acme--3": "b"}
+
+
+def vanishing(company: Company, placed: dict[str, str]) -> frozenset[str]:
+    fleet = company.settle(placed=placed).fleet
+    assert fleet is not None
+    return fleet.vanishing
+
+
+def test_jails_that_go_are_told_when_they_are_too_many_of_the_fleets(company: Company) -> None:
+    assert vanishing(company, STAND | GONE) == GONE.keys()
+
+
+def test_a_few_jails_may_go(company: Company) -> None:
+    assert not vanishing(company, STAND)
+    assert not vanishing(company, {**STAND, "acme--1": "a", "acme--2": "b"})
+
+
+def test_jails_of_a_host_that_left_the_repository_are_not_counted(company: Company) -> None:
+    assert not vanishing(company, STAND | {**GONE, "acme--3": "gone"})
+
+
 # ── jails do not move ────────────────────────────────────────────────────────────────────────────────────────
 
 

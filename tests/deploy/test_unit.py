@@ -94,6 +94,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         put(host, "/etc/systemd/system/reconciler.service", UNIT.read_text())
         put(host, "/etc/reconciler/reconciler.toml", CONFIG)
         put(host, "/etc/ssh/ssh_known_hosts", f"{ADDRESS} {host.host_key}\n")
+        # the line that docs/security.md recommends
+        public = lab.key.with_suffix(".key.pub").read_text()
+        put(host, "/root/.ssh/authorized_keys", f'restrict,from="{ADDRESS}" {public}')
         repository(host)
         lab.up()
         host.run("cat >/run/key", input=lab.key.read_text())

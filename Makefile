@@ -10,7 +10,7 @@ export PYTHONPATH := tests
 # hundreds of processes start: where this is set, each would compile everything anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lab-test faults bench soak lock clean
+.PHONY: demo test check lab-test faults bench soak sbom lock clean
 
 demo: $(VENV)/ready .packages
 	@KEEP=$(KEEP) $(RUN) -m flow.demo
@@ -76,6 +76,11 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 .PHONY: .packages
 .packages:
 	@tests/lab/packages.sh
+
+# What is in an installation, as CycloneDX, from the lock file: for whoever watches what becomes known of packages.
+sbom: $(VENV)/ready
+	$(VENV)/bin/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file sbom.json
 
 lock:
 	$(LOCK) pyproject.toml -o requirements.lock

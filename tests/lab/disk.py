@@ -10,6 +10,7 @@ import secrets
 import stat
 import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 SHOWN = {"bin", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var"}
@@ -72,8 +73,16 @@ def make_disk(folder: Path, name: str, login_key: str) -> str:
 def prepare_boot(folder: Path, more_mounts: str) -> None:
     """Writes what differs from boot to boot: the boot id, and the mounts with those of the caller."""
     (folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
-    escaped = str(folder).replace(" ", r"\040")
-    (folder / "fstab").write_text(FSTAB.format(folder=escaped) + more_mounts)
+    (folder / "fstab").write_text(FSTAB.format(folder=_escaped(folder)) + more_mounts)
+
+
+def shown(folders: Mapping[str, Path]) -> str:
+    """Mounts of this machine's folders, read-only, where the host has nothing."""
+    return "".join(f"{_escaped(here)} {there} none bind,ro,X-mount.mkdir 0 0\n" for there, here in folders.items())
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(" ", r"\040")
 
 
 def _hide_machine(upper: Path) -> None:

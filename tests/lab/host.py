@@ -1,6 +1,6 @@
 """One lab host: a disk, a network and a PID 1 that can be started, restarted, entered and stopped.
 
-In: a plan (name, nics, routes, init), its wired links, a folder, a cgroup name.
+In: a plan (name, nics, routes, init, what of this machine is shown), its wired links, a folder, a cgroup name.
 Out: a running sshd on [::]:22 of its first address, and `run`, which enters the host without ssh.
 Every wait is bounded and its error carries the end of the host's log. Must not know the product.
 """
@@ -44,6 +44,7 @@ class HostPlan:
     nics: Mapping[str, Nic]
     routes: tuple[str, ...]
     init: Init
+    shown: Mapping[str, Path]
 
 
 class Host:
@@ -80,7 +81,7 @@ class Host:
         if self._process:
             raise LabError(f"host {self.name} is already started")
         systemd = self.plan.init == "systemd"
-        disk.prepare_boot(self.folder, cgroups.fstab() if systemd else "")
+        disk.prepare_boot(self.folder, disk.shown(self.plan.shown) + (cgroups.fstab() if systemd else ""))
         network.add_host_network(self._unique, self._links, self.plan.routes)
         if systemd:
             self._cgroups = cgroups.create(self._unique)

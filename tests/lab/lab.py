@@ -17,6 +17,8 @@ from . import disk, network
 from .host import Host, HostPlan, Init, LabError
 from .network import Link, Nic
 
+NOTHING: Mapping[str, Path] = {}
+
 
 class Lab:
     def __init__(self, folder: Path) -> None:
@@ -51,11 +53,21 @@ class Lab:
         self._segments.append(name)
         network.add_bridge(name, router, onlink)
 
-    def host(self, name: str, nics: Mapping[str, Nic], routes: Sequence[str] = (), init: Init = "systemd") -> Host:
-        """Plans a host and makes its disk; `up` or its own `start` and `wait` boot it."""
+    def host(
+        self,
+        name: str,
+        nics: Mapping[str, Nic],
+        routes: Sequence[str] = (),
+        init: Init = "systemd",
+        shown: Mapping[str, Path] = NOTHING,
+    ) -> Host:
+        """Plans a host and makes its disk; `up` or its own `start` and `wait` boot it.
+
+        `shown`: place on the host → a folder of this machine, read-only there.
+        """
         if name in self.hosts:
             raise LabError(f"there is a host {name} already")
-        plan = HostPlan(name, dict(nics), tuple(routes), init)
+        plan = HostPlan(name, dict(nics), tuple(routes), init, shown)
         links = [self._link(nic_name, nic) for nic_name, nic in plan.nics.items()]
         public = self.key.with_suffix(".key.pub").read_text()
         host = Host(plan, self.folder / name, links, f"{self.id}-{name}", public)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.passes import commit_archive
 from reconciler.repo import LIMIT, GitFailure, Mirror, Repository, Snapshot, Unread, WorkTree, archive
 from reconciler.repo import mirror as mirror_module
 from reconciler.repo.command import Done, complaint, plain
@@ -356,6 +357,14 @@ def test_a_name_that_is_no_branch_is_refused(remote: Path, tmp_path: Path, name:
 def test_a_protocol_that_runs_commands_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GitFailure, match="cannot reach"):
         Mirror(f"ext::touch {tmp_path}/ran", tmp_path / "cache", "main", STATUS).fetch()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_customers_commit_is_not_fetched_by_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be with the reconciler's own key."""
+    monkeypatch.setenv("GIT_SSH_COMMAND", f"touch {tmp_path}/ran;")
+    with pytest.raises(GitFailure, match="'ssh' not allowed"):
+        commit_archive("ssh://git.example.org/x.git", "a" * 40, tmp_path / "archives")
     assert not (tmp_path / "ran").exists()
 
 

@@ -180,6 +180,144 @@ def test_only_post_and_only_what_there_is() -> None:
     assert daemon.woken == []
 
 
+# ── who sends too much ───────────────────────────────────────────────────────────────────────────────────────
+
+WRONG, RIGHT = {GITHUB: "sha256=" + "0" * 64}, {GITHUB: PUBLISHED}
+
+
+async def posted(client: TestClient, headers: dict[str, str]) -> int:
+    async with client.post("/hooks/github", data=BODY, headers=headers) as answer:
+        return answer.status
+
+
+def passed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Lets time pass for whoever counts."""
+    clock = web.time.monotonic
+    monkeypatch.setattr(web.time, "monotonic", lambda: clock() + seconds)
+
+
+def test_who_sends_too_many_wrong_signatures_has_to_wait_and_is_told_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon()
+
+    async def questions(client: TestClient) -> None:
+        assert [await posted(client, WRONG) for _ in range(web.EACH)] == [401] * web.EACH
+        async with client.post("/hooks/generic", data=BODY, headers={GENERIC: PUBLISHED}) as answer:
+            assert answer.status == 429
+            assert 1 <= int(answer.headers["Retry-After"]) <= web.WINDOW
+        async with client.get("/healthz") as answer:
+            assert answer.status == 200
+        passed(monkeypatch, web.WINDOW)
+        assert await posted(client, RIGHT) == 202
+
+    ask(daemon, questions)
+    assert daemon.woken == ["webhook github"]
+
+
+def test_the_body_of_who_has_to_wait_is_not_read() -> None:
+    daemon, sent = Daemon(), []
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(400):
+            sent.append(1 << 18)
+            yield b"x" * (1 << 18)
+            await asyncio.sleep(0)
+
+    async def questions(client: TestClient) -> None:
+        for _ in range(web.EACH):
+            await posted(client, WRONG)
+        async with client.post("/hooks/github", data=endless(), headers=RIGHT) as answer:
+            assert answer.status == 429
+
+    ask(daemon, questions)
+    assert sum(sent) < 16 << 20
+    assert daemon.woken == []
+
+
+def test_who_was_believed_once_cannot_be_shut_out_by_others_at_the_same_address() -> None:
+    daemon = Daemon()
+
+    async def questions(client: TestClient) -> None:
+        assert await posted(client, RIGHT) == 202
+        assert {await posted(client, WRONG) for _ in range(web.EACH + 1)} == {401}
+        assert await posted(client, RIGHT) == 202
+
+    ask(daemon, questions)
+    assert daemon.woken == ["webhook github"] * 2
+
+
+def test_right_ones_are_not_counted_however_many_there_are() -> None:
+    daemon = Daemon()
+
+    async def questions(client: TestClient) -> None:
+        assert {await posted(client, RIGHT) for _ in range(3 * web.EACH)} == {202}
+
+    ask(daemon, questions)
+
+
+def test_without_a_secret_too_many_are_told_to_wait() -> None:
+    daemon = Daemon(secret=b"")
+
+    async def questions(client: TestClient) -> None:
+        assert [await posted(client, RIGHT) for _ in range(web.EACH + 1)] == [401] * web.EACH + [429]
+
+    ask(daemon, questions)
+
+
+def test_a_body_that_does_not_come_counts_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOWEST", 0.2)
+    daemon = Daemon()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"Hello"
+        await asyncio.sleep(5)
+
+    async def post(client: TestClient) -> int:
+        async with client.post("/hooks/github", data=slow(), headers=RIGHT) as answer:
+            return answer.status
+
+    async def questions(client: TestClient) -> None:
+        found = await asyncio.gather(*(post(client) for _ in range(web.EACH + 5)))
+        assert sorted(found) == [408] * web.EACH + [429] * 5
+
+    ask(daemon, questions)
+
+
+def test_all_strangers_together_have_a_bound_and_none_is_remembered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = web.Strangers()
+    for number in range(10 * web.ALL):
+        if not strangers.wait(f"192.0.2.{number}"):
+            strangers.count(f"192.0.2.{number}")
+    assert len(strangers._sent) == web.ALL
+    strangers.befriend("2001:db8::/64")
+    assert strangers.wait("2001:db8::/64") == 0
+    assert strangers.wait("198.51.100.1") > 0
+    passed(monkeypatch, web.WINDOW)
+    assert strangers.wait("198.51.100.1") == 0
+    assert not strangers._sent
+
+
+def test_friends_are_remembered_up_to_a_number() -> None:
+    strangers = web.Strangers()
+    for number in range(web.FRIENDS + 1):
+        strangers.befriend(f"198.51.100.{number}")
+    assert len(strangers._friends) == web.FRIENDS
+
+
+@pytest.mark.parametrize(
+    ("address", "who"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_whole_64_is_one_stranger(address: str | None, who: str) -> None:
+    assert web.stranger(address) == who
+
+
 # ── health, metrics ──────────────────────────────────────────────────────────────────────────────────────────
 
 

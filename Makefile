@@ -51,10 +51,12 @@ $(PARTS): lab-test-%:
 bench: $(VENV)/ready .packages
 	$(RUN) -m benchmarks
 
-# The whole of the sweep that the tests sample: a kill at every step, and between any two commands.
+# The whole of what the tests sample: a kill at every step, and between any two commands; twenty times cut off; a
+# thousand edits with random faults.
 faults: $(VENV)/ready .packages
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/linux/test_kill.py tests/linux/test_guard.py
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/platforms/freebsd/test_flow.py -k killed
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/faults
 
 soak: $(VENV)/ready .packages
 	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)

@@ -22,7 +22,7 @@ from reconciler.remote import APPLY, CONNECT, PROBE, Remote, RemoteFailure
 
 Verdict = Literal["applied", "stale", "held", "busy"]
 PATIENCE = 60.0
-"""Seconds until a host takes back what nobody has confirmed: half of it is for the new connection."""
+"""Seconds until a host that has done its work takes back what nobody confirmed: half is for the new connection."""
 GRACE = 10.0
 """Seconds in which what answered before must answer again: neighbours have to find each other first."""
 PAUSE = 0.5

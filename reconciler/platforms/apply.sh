@@ -60,14 +60,15 @@ serial() { sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null || :; }
 # nothing but sh. One rename decides: to NAME.confirmed by who came by a new connection, to NAME.reverting by who waited,
 # or by the boot. The files themselves lie in $ETC/before.NAME, on the disk to which they go back.
 
-# arm SECONDS WANTED: standard input, the files that will change. WANTED, the digest of what is tried, is remembered as
-# what cut the host off, if it does.
+# arm SECONDS LONGEST WANTED: standard input, the files that will change. WANTED, the digest of what is tried, is
+# remembered as what cut the host off, if it does. The SECONDS begin when the work is done, of which a slow host has more
+# than its own share; LONGEST is for work that hangs, or was killed.
 arm() {
     name=$(serial)-$$ new=$TRANSACTIONS/new number=0
     rm -rf "$TRANSACTIONS" "$ETC"/before.*
     mkdir -p "$new" "$ETC/before.$name" && cat <&8 >"$new/script" && mv "$STATE/inventory.before" "$new/inventory" || exit
     exec 8<&-
-    refusing "$2" >"$new/refused" && echo "$2" >"$new/wanted" || exit
+    refusing "$3" >"$new/refused" && echo "$3" >"$new/wanted" || exit
     while read -r path; do
         number=$((number + 1)) was=-
         if [ -e "$path" ] || [ -L "$path" ]; then
@@ -78,9 +79,9 @@ arm() {
     done >"$new/files" || exit
     sync # a power cut may come next
     mv "$new" "$TRANSACTIONS/$name.armed" || exit
-    armed=$TRANSACTIONS/$name.armed
-    detached sh "$armed/script" wait_for "$name" "$1"
-    printf 'armed\t%s %s\n' "$name" "$2"
+    armed=$TRANSACTIONS/$name.armed patience=$1
+    detached sh "$armed/script" wait_for "$name" "$2"
+    printf 'armed\t%s %s\n' "$name" "$3"
 }
 
 # refusing DIGEST: what has cut the host off, this too
@@ -197,8 +198,8 @@ own() {
 # run NUMBER OWNER [OWNER...]: a change that fails stops its owner, and those who wait for something of that owner's;
 # one of the host's own ("-") stops everything.
 run() {
-    # it took too long, and is being taken back: nothing is written over that
-    [ -z "$armed" ] || [ -d "$armed" ] || exit
+    # nothing is written over what is being put back
+    [ -z "$armed" ] || [ -d "$armed" ] || { echo 'it took too long, and is taken back' >&2; exit 1; }
     for owner in - "$@"; do
         case $failed in *" $owner "*) failed="$failed$2 "; printf 'skipped\t%s\n' "$1"; return ;; esac
     done
@@ -216,6 +217,10 @@ run() {
 # pause: the end of a part, where another or a confirmation follows
 pause() {
     rm -f "$WORK/log"
+    if [ -n "$armed" ]; then
+        name=${armed##*/}
+        detached sh "$armed/script" wait_for "${name%.armed}" "$patience"
+    fi
     printf 'token\t%s\n' "$(token)"
     exec 9>&-
     echo --

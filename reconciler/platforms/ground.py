@@ -21,6 +21,9 @@ Undo = Callable[[Change], tuple[tuple[Step, ...], tuple[Step, ...]]]
 """What takes down the new, before the old files are back; what brings back the old, after."""
 REVERT = File(f"{ETC}/revert.sh", files("reconciler.platforms").joinpath("revert.sh").read_bytes())
 """What a boot begins with."""
+LONGEST = 5
+"""How many times as long as for a confirmation a host waits for the end of its own work. An emulated one needs minutes
+for what others do in a second."""
 STAMPS = (f"{STATE}/firewall.stamp", f"{STATE}/anchor.stamp")
 
 
@@ -79,7 +82,7 @@ def functions(way: WayBack) -> Iterator[str]:
 
 
 def arming(way: WayBack, seconds: float) -> str:
-    return fed(f"arm {seconds:g} {quote(way.wanted)}", way.files)
+    return fed(f"arm {seconds:g} {LONGEST * seconds:g} {quote(way.wanted)}", way.files)
 
 
 def answer(function: str, armed: str, prelude: str, apply: str) -> str:

@@ -88,6 +88,30 @@ def test_what_nobody_confirmed_is_gone_after_a_restart_and_is_not_tried_again(vi
     assert "second0" in village.type("ifconfig -l")
 
 
+def waiting(village: Village) -> list[str]:
+    """How long each of those waits that would take something back, in the order in which they began to."""
+    shown = village.type("ps -ww -J 0 -o command= || :").splitlines()
+    return [line.split()[-1] for line in shown if " wait_for " in line]
+
+
+def test_a_minute_to_confirm_begins_when_the_work_is_done(village: Village) -> None:
+    """An emulated host took longer than that for its first apply, and took it back half-way."""
+    before = waiting(village)
+    stricter(village)
+    assert village.apply_killed(1).unreachable
+    assert waiting(village) == [*before, "300"]
+    village.converge()
+    assert waiting(village) == [*before, "300", "300", "60"]
+    assert not list(village.host.path("/var/lib/reconciler/transactions").iterdir())
+
+
+def test_work_ends_and_says_so_when_somebody_takes_it_back(village: Village) -> None:
+    stricter(village)
+    report = village.apply_overtaken(1)
+    assert "it took too long, and is taken back" in report.unreachable, report
+    village.converge()
+
+
 INTERRUPTED = """for left in /var/lib/reconciler/transactions/*.armed; do
     name=${left##*/} name=${name%.armed}
     mv $left ${left%.armed}.reverting

@@ -34,9 +34,11 @@ COUNTER = """step() {
     [ ! -e /tmp/steps ] || read -r count </tmp/steps
     count=$((count + 1))
     echo $count >/tmp/steps
-    [ $count -ne %d ] || kill -9 0
+    [ $count -ne %d ] || %s
 }
 """
+KILLED, OVERTAKEN = "kill -9 0", 'mv "$armed" "${armed%.armed}.reverting"'
+"""What happens at a step: the apply is killed, with all its children; somebody has waited and takes it back."""
 
 
 class Line:
@@ -44,13 +46,13 @@ class Line:
 
     name = "a"
 
-    def __init__(self, host: Host, deadly_at: int = 0, away: bool = False) -> None:
-        """`deadly_at`: an apply is killed, with all its children, after so many steps. `away`: no second one comes."""
-        self.host, self.deadly_at, self.away = host, deadly_at, away
+    def __init__(self, host: Host, at: int = 0, happens: str = KILLED, away: bool = False) -> None:
+        """`happens`: after so many steps of an apply. `away`: no second one comes."""
+        self.host, self.at, self.happens, self.away = host, at, happens, away
 
     def run(self, script: str, timeout: float = 120) -> bytes:
         assert NOTHING in script or "observe | dd" in script
-        done = self.host.run(script.replace(NOTHING, COUNTER % self.deadly_at), timeout=120)
+        done = self.host.run(script.replace(NOTHING, COUNTER % (self.at, self.happens)), timeout=120)
         if done.returncode:
             raise RemoteFailure(f"status {done.returncode}: {done.stderr.decode()[-500:]}{done.stdout.decode()[-500:]}")
         return done.stdout
@@ -107,9 +109,12 @@ class Village:
         """Nobody comes back by a new connection, and on a pretended host nobody waits."""
         return self._pass(apply=True, patience=0, away=True)
 
-    def apply_killed(self, at: int) -> Report:
+    def apply_killed(self, at: int, happens: str = KILLED) -> Report:
         self.host.path("/tmp/steps").unlink(missing_ok=True)
-        return self._pass(apply=True, deadly_at=at)
+        return self._pass(apply=True, at=at, happens=happens)
+
+    def apply_overtaken(self, at: int) -> Report:
+        return self.apply_killed(at, OVERTAKEN)
 
     @property
     def steps(self) -> int:
@@ -125,13 +130,14 @@ class Village:
     def _pass(
         self,
         apply: bool,
-        deadly_at: int = 0,
+        at: int = 0,
+        happens: str = KILLED,
         adopt: bool = False,
         answering: Answering = nobody,
         patience: float = PATIENCE,
         away: bool = False,
     ) -> Report:
-        wire = ShellWire(Line(self.host, deadly_at, away), FREEBSD, patience)  # type: ignore[arg-type]
+        wire = ShellWire(Line(self.host, at, happens, away), FREEBSD, patience)  # type: ignore[arg-type]
         given = Circumstances(TODAY, reviewed=not away, adopt=adopt)
         return reconcile(self.spec, wire, stock, Pass(given, apply=apply, answering=answering))
 

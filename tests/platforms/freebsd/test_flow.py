@@ -465,6 +465,7 @@ def test_a_first_apply_that_is_killed_goes_on_where_it_was(standing: Village, tm
     """In its middle; with RECONCILER_KILLS=all at every one."""
     for at in range(1, standing.steps + 1) if KILLS else (standing.steps * 2 // 3,):
         village = Village(tmp_path / str(at))
+        village.host.loosen()
         assert "status" in village.apply_killed(at).unreachable
         village.converge()
         assert village.type("jls -q name") == "acme__db\nacme__www\n", at

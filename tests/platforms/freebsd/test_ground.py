@@ -63,6 +63,7 @@ def test_what_a_jail_no_longer_answers_after_is_taken_back(village: Village) -> 
 
 def test_a_first_apply_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
     fresh = Village(tmp_path / "fresh")
+    fresh.host.loosen()
     look = "pfctl -sr 2>/dev/null; ifconfig -l; find /etc/reconciler /usr/local/etc/rc.d -type f; jls -N"
     before = fresh.type(look)
     assert fresh.apply_and_be_cut_off().unreachable

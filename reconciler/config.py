@@ -71,6 +71,8 @@ class DaemonConfig:
     """Hosts that are worked on at once."""
     drift: float = 300.0
     """Seconds between looks at a host that nothing woke."""
+    lease: float = field(default=300.0, metadata={"off": True})
+    """Seconds without a renewal after which another reconciler of this instance takes over; 0 for no lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +118,31 @@ def section(name: str, kind: Any, given: Any, path: Path | None, environment: Ma
     unknown = set(given) - set(hints)
     if unknown:
         raise ConfigFailure(f"{path}: there is no key {name}.{sorted(unknown)[0]}; there is {', '.join(hints)}")
-    values = {key: typed(f"{path}: {name}.{key}", value, hints[key]) for key, value in given.items()}
+    off = {key.name for key in fields(kind) if key.metadata.get("off")}
+    values = {key: typed(f"{path}: {name}.{key}", value, hints[key], key in off) for key, value in given.items()}
     variables = {f"RECONCILER_{name}_{key}".upper(): key for key in hints}
     for variable in sorted(v for v in environment if v.startswith(f"RECONCILER_{name.upper()}_")):
         if variable not in variables:
             raise ConfigFailure(f"{variable} in the environment is no key; there is {', '.join(variables)}")
         key = variables[variable]
-        values[key] = typed(variable, environment[variable], hints[key])
+        values[key] = typed(variable, environment[variable], hints[key], key in off)
     return kind(**values)  # type: ignore[operator]
 
 
-def typed(where: str, value: Any, kind: type) -> Any:
-    """The value as the type its key has; numbers may come as text from the environment."""
+def typed(where: str, value: Any, kind: type, off: bool) -> Any:
+    """The value as the type its key has; numbers may come as text from the environment. `off`: 0 switches it off."""
     try:
         if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
             raise ValueError
         if kind is int and isinstance(value, float):
             raise ValueError
         number = kind(value)
-        if kind is not str and not 0 < number < 10_000_000:
+        if kind is not str and not 0 < number < 10_000_000 and not (off and number == 0):
             raise ValueError
         return number
     except (ValueError, TypeError):
-        raise ConfigFailure(f"{where} is {value!r}, not {WANTED[kind]}") from None
+        wanted = f"{WANTED[kind]}, or 0 for off" if off else WANTED[kind]
+        raise ConfigFailure(f"{where} is {value!r}, not {wanted}") from None
 
 
 WANTED = {str: "text", int: "a positive whole number", float: "a positive number"}

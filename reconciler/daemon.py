@@ -1,8 +1,8 @@
 """Runs for ever: wakes, passes over hosts, publishes. Schedule, backoff and an orderly end; no decision about a host.
 
-In: a Config, signals. Out: passes. One task follows the repository, one a host keeps that host, one publishes. What
-wakes a host carries no meaning: the pass computes everything afresh. Ends on SIGTERM when the passes under way have
-ended.
+In: a Config, signals. Out: passes. One task holds the lease, without which nothing begins, one follows the repository,
+one a host keeps that host, one publishes. What wakes a host carries no meaning: the pass computes everything afresh.
+Ends on SIGTERM, or when somebody else has the lease, when the passes under way have ended.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from watchfiles import Change, awatch
 
 from reconciler.config import Config, ConfigFailure
+from reconciler.lease import Lease, LeaseFailure, claimed
 from reconciler.model import Fleet, HostSpec, Report
 from reconciler.passes import Station, Wish
 from reconciler.render.plans import summary
@@ -58,6 +59,7 @@ class Metrics:
         self.problems = Gauge("reconciler_problems", "Problems in the newest commit", **where)
         self.fetched = Gauge("reconciler_last_fetch_timestamp_seconds", "When the repository last answered", **where)
         self.published = Counter("reconciler_status_commits", "Status commits pushed", **where)
+        self.leased = Gauge("reconciler_lease_held", "1 while this reconciler has the lease", **where)
         self.unpublished = Counter("reconciler_status_failures", "Status pushes that failed", **where)
 
     def forget(self, host: str) -> None:
@@ -78,6 +80,9 @@ class Daemon:
         """What the hosts are held to, and the commit it is from."""
         self.trouble = ""
         """Why what is in force may not be the newest."""
+        self.lease: Lease | None = None
+        self.begun = asyncio.Event()
+        """The lease is ours, or none is wanted: until then nobody is looked at and nothing told."""
         self.looking = asyncio.Event()
         self.news = asyncio.Event()
         self.wakes: dict[str, asyncio.Event] = {}
@@ -86,20 +91,26 @@ class Daemon:
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+        """Until SIGTERM or SIGINT; LeaseFailure when somebody else took over, whom the next start waits for."""
         write_json_logs()
         # clients that open connections and say nothing must not keep us from git and the hosts
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        async with self.serving():
-            work = [asyncio.create_task(forever(task)) for task in (self.follow, self.watch, self.publish)]
-            await self.stopping.wait()
-            await self.end(work)
+        with claimed(self.config) as lease:
+            self.lease = lease
+            async with self.serving():
+                holding = asyncio.create_task(forever(self.hold))
+                work = [asyncio.create_task(self.when_ours(task)) for task in (self.follow, self.watch, self.publish)]
+                await self.stopping.wait()
+                await self.end(work)
+                holding.cancel()
+        if lease and lease.lost:
+            raise LeaseFailure(lease.why)
 
     async def end(self, work: list[asyncio.Task[None]]) -> None:
-        """Nothing new is begun; what runs is waited for; the last word is published."""
+        """Nothing new is begun; what runs is waited for; the last word is published, unless it is somebody else's."""
         log.info("stopping")
         for task in work:
             task.cancel()
@@ -108,12 +119,44 @@ class Daemon:
             wake.set()
         if self.keepers:
             await asyncio.wait(self.keepers.values(), timeout=GRACE)
-        await self.publish_once()
+        if not self.lost():
+            await self.publish_once()
+        if self.lease:
+            await asyncio.to_thread(self.lease.give_up)
         late = sorted(name for name, task in self.keepers.items() if not task.done())
         if late:
             log.warning("stopped before all passes ended", extra={"hosts": late})
-            os._exit(0)  # the threads of these passes wait for their hosts, and Python would wait for the threads
+            # the threads of these passes wait for their hosts, and Python would wait for the threads
+            os._exit(1 if self.lost() else 0)
         self.station.close()
+
+    # ── the lease ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def when_ours(self, step: Callable[[], Awaitable[None]]) -> None:
+        await self.begun.wait()
+        await forever(step)
+
+    async def hold(self) -> None:
+        """One look at the lease; without one there is nothing to wait for."""
+        if self.lease is None:
+            self.begun.set()
+            await asyncio.Event().wait()
+            return
+        known = self.lease.why
+        await asyncio.to_thread(self.lease.look)
+        why = self.lease.why
+        if why != known:
+            log.log(logging.WARNING if why else logging.INFO, "lease", extra={"reason": why or "it is ours"})
+        self.metrics.leased.set(self.lease.held)
+        if self.lease.held:
+            self.begun.set()
+        if self.lease.lost:
+            self.stopping.set()
+        third = self.config.daemon.lease / 3
+        await asyncio.sleep(min(self.config.source.poll, third) if why else third)
+
+    def lost(self) -> bool:
+        return self.lease is not None and self.lease.lost
 
     # ── the repository ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -290,6 +333,8 @@ class Daemon:
             await runner.cleanup()
 
     def unready(self) -> str:
+        if self.lease and self.lease.why:
+            return self.lease.why
         if self.settled is None:
             return self.trouble or "the repository has not been read yet"
         if self.trouble:

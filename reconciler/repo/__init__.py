@@ -4,13 +4,15 @@ In: a path or a URL, branch names, files to publish. Out: snapshots (path → mo
 plain words. Must not know: YAML, documents, hosts, and what a status file says.
 
 `snapshot` is the shape of what is read, from a commit or from a directory; `repository` reads any repository;
-`mirror` adds a remote; `archive` exports one commit of somebody else's; `command` alone imports GitPython.
+`mirror` adds a remote; `shared` is one ref of a remote that several agree by; `archive` exports one commit of somebody
+else's; `command` alone imports GitPython.
 """
 
 from reconciler.repo.archive import archive
 from reconciler.repo.command import GitFailure
 from reconciler.repo.mirror import Mirror
 from reconciler.repo.repository import Repository, Tree
+from reconciler.repo.shared import Refused, Said, SharedRef
 from reconciler.repo.snapshot import LIMIT, Entry, Snapshot, Unread, WorkTree
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "Entry",
     "GitFailure",
     "Mirror",
+    "Refused",
     "Repository",
+    "Said",
+    "SharedRef",
     "Snapshot",
     "Tree",
     "Unread",

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import git
@@ -162,6 +162,15 @@ def lay_out(folder: Path) -> None:
     (folder / "HEAD").write_text("ref: refs/heads/none\n")
 
 
+def trust(file: Path) -> None:
+    """Writes a GIT_CONFIG_GLOBAL that opens everybody's repositories, for a cache and its one remote only.
+
+    A remote on this machine may belong to a user of its own (git-config(1), safe.directory): the operator trusts it by
+    configuring it.
+    """
+    file.write_text("[safe]\n\tdirectory = *\n")
+
+
 _CACHE = (
     ("core.hooksPath", os.devnull),
     ("gc.autoDetach", "false"),
@@ -211,6 +220,16 @@ def complaint(done: Done, url: str = "") -> str:
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))] or lines
     words = _without_secrets("; ".join(line.strip() for line in telling), url)
     return "".join(c for c in words if c.isprintable())[:300] or f"git ended with status {done.status}"
+
+
+def pushed(done: Done, url: str) -> tuple[Literal["landed", "lost", "away"], str]:
+    """What became of one ref's push, and why. By the porcelain flags of git-push(1): "!" is a refused ref; without a
+    line there was no answer."""
+    lines = [line for line in done.out.decode(errors="replace").splitlines() if line[1:2] == "\t"]
+    refused = [line.split("\t")[-1] for line in lines if line[0] == "!"]
+    if refused:
+        return "lost", refused[0]
+    return ("away", complaint(done, url)) if done.status else ("landed", "")
 
 
 def _without_secrets(words: str, url: str) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from reconciler.repo.command import Done, GitFailure, cache, complaint, lay_out, network, plain
+from reconciler.repo.command import Done, GitFailure, cache, complaint, lay_out, network, plain, pushed, trust
 from reconciler.repo.repository import Repository, Tree
 from reconciler.repo.snapshot import FILE, Entry
 
@@ -165,13 +165,8 @@ class Mirror(Repository):
         raise GitFailure(f"{plain(self._url)} changed {_TRIES} times while pushing: who else writes {self._status}?")
 
     def _push(self, tip: str) -> tuple[Literal["landed", "lost", "away"], str]:
-        """Told by the porcelain flags of git-push(1): "!" is a refused ref; without a line there was no answer."""
         done = self._git.run("push", "--porcelain", "origin", f"{tip}:{self._status}", seconds=self._seconds)
-        lines = [line for line in done.out.decode(errors="replace").splitlines() if line[1:2] == "\t"]
-        refused = [line.split("\t")[-1] for line in lines if line[0] == "!"]
-        if refused:
-            return "lost", refused[0]
-        return ("away", complaint(done, self._url)) if done.status else ("landed", "")
+        return pushed(done, self._url)
 
     def _fetch_status(self) -> None:
         done = self._fetch_once([_maybe(self._status)])
@@ -264,9 +259,7 @@ class Mirror(Repository):
             lay_out(self._folder)
         except OSError as failure:
             raise GitFailure(f"cannot make a cache: {failure}. Check space and permissions") from None
-        # A remote on this machine may belong to a user of its own (git-config(1), safe.directory): the operator
-        # trusts it by configuring it, and this file speaks for this cache and its one remote only.
-        self._trust.write_text("[safe]\n\tdirectory = *\n")
+        trust(self._trust)
         self._broken = False
 
     def _damaged(self, words: str) -> NoReturn:

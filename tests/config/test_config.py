@@ -71,6 +71,7 @@ def test_the_environment_is_enough() -> None:
         ("[source]\npoll = true\n", "source.poll is True, not a positive number"),
         ("[source]\npoll = []\n", "source.poll is [], not a positive number"),
         ("[daemon]\nworkers = 1.5\n", "daemon.workers is 1.5, not a positive whole number"),
+        ("[daemon]\nlease = -1\n", "daemon.lease is -1, not a positive number, or 0 for off"),
         ("[source]\nurl = 5\n", "source.url is 5, not text"),
         ("source = 5\n", "reconciler.toml: [source] is a section"),
         ("[source\n", "reconciler.toml: "),
@@ -79,6 +80,11 @@ def test_the_environment_is_enough() -> None:
 )
 def test_mistakes_name_file_and_key(text: str, words: str, tmp_path: Path) -> None:
     assert words in refused(written(tmp_path, text))
+
+
+def test_a_lease_of_0_seconds_is_none(tmp_path: Path) -> None:
+    assert read(written(tmp_path, "[daemon]\nlease = 0\n"), {}).daemon.lease == 0
+    assert read(None, {"RECONCILER_DAEMON_LEASE": "0"}).daemon.lease == 0
 
 
 def test_mistakes_in_the_environment_name_the_variable() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.config import Config, DaemonConfig, SourceConfig, WebConfig
 from reconciler.daemon import LATEST, SECOND_LOOK, SOONEST, Daemon, JsonLines, forever, git_folder
+from reconciler.lease import Lease
 from reconciler.model import Change, Fleet, Guard, HostSpec, Report, Revision, Ssh
 from reconciler.revision import Settled
 
@@ -146,6 +147,62 @@ def test_a_step_that_fails_is_done_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
     asyncio.run(run(step))
     assert count == 3
+
+
+# ── whose turn it is ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Borrowed(Lease):
+    """Ours, waited for, and lost, as the test says."""
+
+    def __init__(self) -> None:
+        self.held, self.lost, self.why = False, False, "waiting"
+
+    def look(self) -> None:
+        pass
+
+
+def test_nothing_begins_before_the_lease_is_ours_and_it_ends_when_that_is_lost(config: Config) -> None:
+    async def run() -> None:
+        daemon, lease, begun = Idle(replace(config, daemon=replace(config.daemon, lease=0.001))), Borrowed(), []
+        daemon.lease = lease
+
+        async def step() -> None:
+            begun.append(lease.held)
+            await asyncio.Event().wait()
+
+        tasks = [asyncio.create_task(daemon.when_ours(step)), asyncio.create_task(forever(daemon.hold))]
+        await asyncio.sleep(0.01)
+        assert (begun, daemon.unready()) == ([], "waiting")
+        lease.held, lease.why = True, ""
+        await asyncio.wait_for(daemon.begun.wait(), 10)
+        await asyncio.sleep(0)
+        assert begun == [True]
+        assert daemon.metrics.registry.get_sample_value("reconciler_lease_held") == 1
+        lease.held, lease.lost = False, True
+        await asyncio.wait_for(daemon.stopping.wait(), 10)
+        assert daemon.metrics.registry.get_sample_value("reconciler_lease_held") == 0
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(run())
+
+
+def test_who_lost_the_lease_publishes_nothing_more(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(lost: bool) -> int:
+        daemon, published = Idle(config), 0
+
+        async def publish() -> bool:
+            nonlocal published
+            published += 1
+            return True
+
+        monkeypatch.setattr(daemon, "publish_once", publish)
+        monkeypatch.setattr(daemon, "lost", lambda: lost)
+        await daemon.end([])
+        return published
+
+    assert [asyncio.run(run(lost)) for lost in (True, False)] == [0, 1]
 
 
 # ── where a repository lies, what a log says ─────────────────────────────────────────────────────────────────

@@ -83,10 +83,10 @@ class Company:
         )
 
     @contextmanager
-    def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
+    def daemon(self, config: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """`reconciler run`; ended by SIGTERM, and by force when that does not do."""
         with (self.folder / "daemon.log").open("ab") as log:
-            command = [*COMMAND, "--config", str(self.config), "run"]
+            command = [*COMMAND, "--config", str(config or self.config), "run"]
             process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
             try:
                 yield process

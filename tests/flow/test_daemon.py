@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from .company import Company, until
 
 SHOP, SHOP_FILE = "2001:db8:ca00:1::1bf4:cc34", "customers/acme/jails/shop.yaml"
 BLOG, BLOG_FILE = "2001:db8:1000:2::d1e:188f", "customers/uirig/jails/blog.yaml"
-WEB = "http://[::1]:8470"
+WEB, SECOND = "http://[::1]:8470", "http://[::1]:8471"
 SLOW_RESTARTS = """
 [ -e /usr/bin/systemctl.real ] || mv /usr/bin/systemctl /usr/bin/systemctl.real
 cat >/usr/bin/systemctl <<'END'
@@ -59,9 +60,9 @@ def running(company: Company) -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def web(path: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+def web(path: str, data: bytes | None = None, at: str = WEB, **headers: str) -> tuple[int, str]:
     """Status and text of an answer; 0 when nobody answers."""
-    request = urllib.request.Request(WEB + path, data, {k.replace("_", "-"): v for k, v in headers.items()})
+    request = urllib.request.Request(at + path, data, {k.replace("_", "-"): v for k, v in headers.items()})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -226,6 +227,22 @@ def test_a_lost_cache_changes_nothing(company: Company) -> None:
         assert process.wait(40) == 0
     assert traces(company) == before
     assert company.status_commits() == commits
+
+
+def test_a_second_one_waits_and_begins_when_the_first_one_ends(company: Company) -> None:
+    config, text = company.folder / "second.toml", company.config.read_text()
+    text = text.replace("[::1]:8470", "[::1]:8471").replace("poll = 3600", "poll = 1")
+    config.write_text(text.replace(str(company.cache), f"{company.cache}-2"))
+    held = f"waiting: the lease is held by {socket.gethostname()}:{company.cache} ("
+    with company.daemon() as first:
+        until("ready", lambda: web("/readyz")[0] == 200)
+        with company.daemon(config):
+            until("it waits", lambda: web("/readyz", at=SECOND)[1].startswith(held))
+            assert web("/readyz", at=SECOND)[0] == 503
+            assert web("/readyz") == (200, "ready\n")
+            first.terminate()
+            assert first.wait(40) == 0
+            until("it begins", lambda: web("/readyz", at=SECOND) == (200, "ready\n"), 20)
 
 
 @pytest.mark.parametrize(("number", "command"), [(signal.SIGKILL, None), (signal.SIGTERM, IMPATIENT)])

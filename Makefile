@@ -71,7 +71,7 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	$(PIP) -r $(VENV)/uv.lock
 	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-dev.lock || \
 		$(PIP) -r requirements-dev.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(VENV)/bin/uv pip install --quiet --offline --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 # System packages that the lab's hosts are made of: installed when we are root on Debian, listed otherwise.

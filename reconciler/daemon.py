@@ -365,8 +365,7 @@ def git_folder(url: str) -> Path | None:
 
 def asked_of(fleet: Fleet, host: str) -> tuple[object, ...]:
     """All that a pass over this host depends on."""
-    guards = (fleet.guard, fleet.approvals, fleet.vanishing)
-    return fleet.hosts.get(host), fleet.frozen, fleet.suspended, guards
+    return fleet.hosts.get(host), fleet.frozen, fleet.guard, fleet.approvals, fleet.vanishing
 
 
 def webhook_secret(config: Config) -> bytes:

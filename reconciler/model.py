@@ -244,8 +244,6 @@ class Jail:
     """Name → address lines for /etc/hosts: the customer's own jails."""
     more: tuple[Nic, ...] = ()
     """Interfaces beside its `nic`: on segments, without a way out."""
-    suspended: bool = False
-    """It is left as it is."""
 
     @property
     def stations(self) -> tuple[Jail, ...]:
@@ -406,8 +404,6 @@ class Fleet:
     guard: Guard = field(default_factory=Guard)
     approvals: Mapping[str, str] = field(default_factory=dict)
     """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
-    suspended: frozenset[str] = frozenset()
-    """Customers whose jails are left as they are."""
     vanishing: frozenset[str] = frozenset()
     """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
 
@@ -560,8 +556,6 @@ class Plan:
     """Owners of whom nothing is changed, nor taken into the inventory."""
     approval: str = ""
     """What the approval is called that lets go what a guard holds back; "" when none does."""
-    suspended: frozenset[str] = frozenset()
-    """Those of the untouched of whom the documents want it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,8 +580,6 @@ class Report:
     unreachable: str = ""
     retained: tuple[tuple[str, str], ...] = ()
     """(jail, day until which its data is kept)"""
-    suspended: tuple[str, ...] = ()
-    """Jails that are left as they are because their documents say so."""
 
     @property
     def ready(self) -> bool:

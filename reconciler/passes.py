@@ -103,7 +103,6 @@ class Station:
             vanishing=fleet.vanishing,
             frozen=fleet.frozen,
             untouched=known.frozen,
-            suspended=fleet.suspended | {jail.id for jail in known.spec.jails if jail.suspended},
             adopt=wish.adopt,
             reviewed=bool(wish.digest),
         )

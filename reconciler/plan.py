@@ -42,8 +42,6 @@ class Circumstances:
     """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
     untouched: frozenset[str] = frozenset()
     """Owners that are left as they are: a jail of which a secret cannot be opened, say."""
-    suspended: frozenset[str] = frozenset()
-    """Owners, and customers with all of theirs, who are left as they are because the documents say so."""
     adopt: bool = False
     """Take what exists under our keys for ours: for a host whose inventory was lost."""
     reviewed: bool = False
@@ -58,8 +56,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
     making = waiting(making, givers=(*first, *last, *making))
     ordered, exchanged = by_claims(making)
-    suspended = left_alone(manifest, seen, given)
-    untouched = given.untouched | suspended | {failure.owner for failure in (*conflicts, *exchanged)}
+    untouched = given.untouched | {failure.owner for failure in (*conflicts, *exchanged)}
     vain = tuple(in_vain(ordered, untouched))
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
@@ -68,7 +65,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     if not refusal and not given.reviewed:
         refusal, approval = held_back(manifest, changes, seen, given)
     name = digest(manifest.host, changes)
-    return Plan(manifest.host, tuple(changes), name, conflicts, refusal, untouched, approval, suspended)
+    return Plan(manifest.host, tuple(changes), name, conflicts, refusal, untouched, approval)
 
 
 def digest(host: str, changes: Iterable[Change]) -> str:
@@ -115,12 +112,6 @@ def obstructed(manifest: Manifest, seen: Observation) -> Iterator[Failure]:
     for resource in manifest.resources:
         if resource.key in seen.obstacles:
             yield Failure(resource.owner, resource.key, seen.obstacles[resource.key])
-
-
-def left_alone(manifest: Manifest, seen: Observation, given: Circumstances) -> frozenset[str]:
-    """Owners who are suspended, here or in the documents."""
-    owners = {r.owner for r in manifest.resources} | {o.owner for o in seen.inventory if not o.retained}
-    return frozenset(owner for owner in owners - {""} if {owner, customer_of(owner)} & given.suspended)
 
 
 def frozen_refusal(seen: Observation, given: Circumstances) -> str:

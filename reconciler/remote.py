@@ -77,11 +77,15 @@ class Remote:
     def send(self, source: BinaryIO, path: str) -> None:
         """Writes a file on the host, readable by root only, at once or not at all.
 
-        To `cat` a connection that breaks is the end of the file: it gets its name when all is known to be there.
+        To `cat` a connection that breaks is the end of the file: it gets its name when all is known to be there. Who
+        can no longer be told of it goes, so that attempts do not fill a disk.
         """
         quoted = shlex.quote(path)
         folder = shlex.quote(path.rpartition("/")[0])
-        receive = f'umask 077; mkdir -p {folder} && part=$(mktemp {quoted}.XXXXXX) && cat >"$part" && echo "$part"'
+        receive = (
+            f"umask 077; trap '' PIPE; mkdir -p {folder} && part=$(mktemp {quoted}.XXXXXX) && "
+            '{ cat >"$part" && echo "$part" || { rm -f "$part"; exit 1; }; }'
+        )
         with self._turn:
             chunks = iter(lambda: source.read(1 << 18), b"")
             part = self._execute(RECEIVE + shlex.quote(receive), chunks, SEND).decode().rstrip("\n")

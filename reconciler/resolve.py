@@ -56,7 +56,6 @@ class Household:
     folder: Folder
     expansions: tuple[Expansion, ...]
     places: tuple[Place, ...] = ()
-    suspended: bool = False
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
@@ -113,7 +112,7 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    hosts, own = Hosts(staff, households), (guard(staff), approvals(staff), suspended(households))
+    hosts, own = Hosts(staff, households), (guard(staff), approvals(staff))
     fleet = Fleet(hosts, sites(households), frozen, *own)
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
@@ -153,8 +152,7 @@ def expand(folder: Folder, staff: Staff) -> Household:
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     jails, tunnels = kinds.get("Jail", Named()), kinds.get("Tunnel", Named())
     tenant = Tenant(customer, jails, secrets(folder), staff, lists(folder), tunnels)
-    expansions, places = tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values())
-    return Household(folder, expansions, places, customer.spec.get("suspend", False))
+    return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
 
 
 def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:
@@ -284,10 +282,6 @@ def host_spec(document: Document, parts: tuple[Part, ...], stopped: bool) -> Hos
     own = (spec.get("zfs", ""), spec.get("firewall", "ruleset"))
     suspended = "platform.yaml" if stopped else document.path if spec.get("suspend") else ""
     return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own, suspended)
-
-
-def suspended(households: Mapping[str, Household]) -> frozenset[str]:
-    return frozenset(customer for customer, household in households.items() if household.suspended)
 
 
 def sites(households: Mapping[str, Household]) -> tuple[Site, ...]:

@@ -296,7 +296,6 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
         more=further_nics(document, place),
-        suspended=spec.get("suspend", False),
     )
 
 

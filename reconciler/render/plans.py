@@ -29,8 +29,6 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from change_lines(change)
     for failure in (*report.conflicts, *report.failures):
         yield f"  ! {failure.owner or report.host}: {failure.reason}"
-    for owner in report.suspended:
-        yield f"  = {owner}: suspended, left as it is"
     for owner, why in report.degraded:
         yield f"  ! {owner}: {why}"
     if report.plan:
@@ -83,7 +81,6 @@ def report_value(report: Report) -> dict[str, object]:
         "pending": [change_value(change) for change in report.pending],
         "failures": [{"owner": f.owner, "reason": f.reason} for f in (*report.conflicts, *report.failures)],
         "degraded": dict(report.degraded),
-        "suspended": list(report.suspended),
     }
 
 
@@ -111,8 +108,6 @@ def markdown_lines(report: Report, files: bool) -> Iterator[str]:
     for change in report.pending:
         disrupts = f" (**disrupts: {escaped(change.disrupts)}**)" if change.disrupts else ""
         yield f"- `{SIGNS[change.action]}` {escaped(change.words)}{disrupts}"
-    for owner in report.suspended:
-        yield f"- `=` {owner}: suspended, left as it is"
     for failure in (*report.conflicts, *report.failures):
         yield f"- ⚠ {failure.owner or report.host}: {escaped(failure.reason)}"
     diffs = "".join(change.diff for change in report.pending)

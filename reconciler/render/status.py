@@ -226,8 +226,6 @@ def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], b
     stuck = report.hold or report.refusal
     if report.unreachable:
         verdict = (False, "Unreachable", f"host {report.host} cannot be reached")
-    elif jail.id in report.suspended:
-        verdict = (False, "Suspended", "left as it is: `suspend` is true in its document or its customer's")
     elif failures:
         verdict = (False, "Failed", failures[0])
     elif stuck and pending:

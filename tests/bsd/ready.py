@@ -6,13 +6,14 @@ takes its client's words, environment, descriptors, folder and mount namespace f
 all but its process id. A command that becomes another one, or stays, cannot be run like this (`commands.SLOW`).
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 from _socket import AF_INET, SOCK_STREAM, socket
 
-from .commands import MODULES, main
+from .commands import MODULES, STATE_ONLY, main
 
 NEWNS, PDEATHSIG, PIDFD_GETFD = 0x20000, 1, 438
 
@@ -47,18 +48,46 @@ def serve(listener, parent):
     while True:
         descriptor, _ = listener._accept()
         connection = socket(fileno=descriptor)
-        if os.fork() == 0:
-            answer(connection)
+        pid = int(connection.recv(16))
+        asked = words(pid)[1:]
+        if asked and asked[0].rpartition("/")[2] in STATE_ONLY:
+            answer_here(connection, pid, asked)
+        elif os.fork() == 0:
+            answer(connection, pid, asked)
         connection.close()
 
 
-def answer(connection):
+def answer_here(connection, pid, asked):
+    """Without a fork, which is half of what such a command costs: it reads no file but the state, and says little."""
+    status = 70
+    holder = os.pidfd_open(pid)
+    streams = sys.stdout, sys.stderr
+    try:
+        sys.stdout, sys.stderr = (os.fdopen(taken(holder, theirs), "w") for theirs in (4, 2))
+        surround(pid)
+        status = main(asked)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os.close(holder)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+        sys.stdout, sys.stderr = streams
+        with contextlib.suppress(OSError):
+            connection.sendall(b"%d\n" % status)
+
+
+def answer(connection, pid, asked):
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     status = 70
     try:
-        pid = int(connection.recv(16))
         become(pid)
-        status = main(words(pid)[1:])
+        status = main(asked)
     except SystemExit as end:
         status = end.code or 0
     except BaseException:
@@ -73,14 +102,13 @@ def become(pid):
     root, folder, namespace = (os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("root", "cwd", "ns/mnt"))
     holder = os.pidfd_open(pid)
     for descriptor, theirs in ((0, 0), (1, 4), (2, 2)):
-        taken = libc.syscall(PIDFD_GETFD, holder, theirs, 0)
-        if taken >= 0:
-            os.dup2(taken, descriptor)
-            os.close(taken)
-        else:
+        try:
+            stream = taken(holder, theirs)
+            os.dup2(stream, descriptor)
+            os.close(stream)
+        except OSError:
             os.close(descriptor)
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        entries = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
+    surround(pid)
     with open(f"/proc/{pid}/status") as file:
         os.umask(int(next(line for line in file if line.startswith("Umask:")).split()[1], 8))
     if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") and libc.setns(namespace, NEWNS):
@@ -90,6 +118,20 @@ def become(pid):
     os.fchdir(folder)
     for descriptor in (root, folder, namespace, holder):
         os.close(descriptor)
+
+
+def taken(holder, theirs):
+    """A descriptor of the client's as one of ours."""
+    stream = libc.syscall(PIDFD_GETFD, holder, theirs, 0)
+    if stream < 0:
+        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    return stream
+
+
+def surround(pid):
+    """With the client's environment."""
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        entries = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
     os.environ.clear()
     os.environb.update({name: value for name, _, value in entries})
 

@@ -63,7 +63,7 @@ def test_a_commit_wakes_the_hosts_it_is_about(config: Config) -> None:
     assert woken(config, BOTH, replace(BOTH, guard=Guard(50))) == [["a", "b"]]
     assert woken(config, BOTH, replace(BOTH, frozen=frozenset({"acme"}))) == [["a", "b"]]
     assert woken(config, BOTH, replace(BOTH, approvals={"h0123456789abcde": "2026-12-01"})) == [["a", "b"]]
-    assert woken(config, BOTH, replace(BOTH, suspended=frozenset({"acme"}))) == [["a", "b"]]
+    assert woken(config, BOTH, replace(BOTH, vanishing=frozenset({"acme--www"}))) == [["a", "b"]]
 
 
 def test_without_a_good_commit_hosts_are_left_as_they_are(config: Config) -> None:

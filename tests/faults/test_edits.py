@@ -57,7 +57,7 @@ EDITS: dict[str, tuple[tuple[str, ...], Callable[[Spec, random.Random], object]]
     "a restart": (tuple(JAILS), lambda s, dice: s.update(restart=s.get("restart", 0) + 1)),
     "a memory limit": (tuple(JAILS), lambda s, dice: s.update(limits={"memory": f"{dice.randint(32, 120)}Mi"})),
     "a limit of processes": (tuple(JAILS), lambda s, dice: toggled(s, "limits", {"processes": 99})),
-    "suspend": (tuple(JAILS), lambda s, dice: toggled(s, "suspend", True)),
+
     "what is published": (tuple(JAILS), lambda s, dice: s.update(publish=[])),
     "an interface's name": (tuple(JAILS), lambda s, dice: toggled(s, "nic", f"own_{dice.randint(0, 9)}")),
     "a release": (("customers/acme/jails/www.yaml",), lambda s, dice: s.pop("release", None)),
@@ -185,8 +185,7 @@ class Life(RuleBasedStateMachine):
 
     def reconcile(self, name: str, reviewed: bool = False, approved: frozenset[str] = frozenset()) -> Report:
         spec, host = age.opened(self.fleet.hosts[name], self.identities).spec, self.hosts[name]
-        alone = self.fleet.suspended | {jail.id for jail in spec.jails if jail.suspended}
-        given = Circumstances(TODAY, self.fleet.guard, approved=approved, suspended=alone, reviewed=reviewed)
+        given = Circumstances(TODAY, self.fleet.guard, approved=approved, reviewed=reviewed)
         report = reconcile(spec, host, host.stock, Pass(given))
         self.jails_write(name)
         return report

@@ -234,15 +234,18 @@ def test_a_jail_that_comes_back_has_its_data(company: Company) -> None:
     assert "retained" not in status(company, "hosts/b.yaml")
 
 
-def test_what_is_suspended_is_left_as_it_is_until_it_is_no_longer(company: Company) -> None:
-    company.change(KILN_FILE, "restart: 2", "restart: 3\n  suspend: true")
-    company.push("Wait with the kiln")
-    assert "  = kiln--www: suspended, left as it is\n" in applied(company, "a")
-    assert "reason: Suspended" in company.status(KILN_FILE)
-    company.change(KILN_FILE, "  suspend: true\n", "")
+def test_a_suspended_host_is_looked_at_and_left_as_it_is(company: Company) -> None:
+    company.change("hosts/a.yaml", "spec:\n", "spec:\n  suspend: true\n")
+    company.change(KILN_FILE, "restart: 2", "restart: 3")
+    company.push("Wait with a")
+    done = company.run("apply", "a")
+    assert done.returncode == 2
+    assert "host a: on hold by `suspend` in hosts/a.yaml\n" in done.stdout
+    assert "jail kiln--www" in done.stdout
+    assert "OnHold" in company.status("hosts/a.yaml")
+    company.change("hosts/a.yaml", "  suspend: true\n", "")
     company.push("Go on")
     assert "jail kiln--www" in applied(company, "a")
-    assert "reason: Running" in company.status(KILN_FILE)
 
 
 def approve(company: Company, name: str, until: str) -> None:

@@ -1,4 +1,4 @@
-"""`suspend: true`, in each of the four documents that may say it."""
+"""`suspend: true`, in each of the two documents that may say it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,7 @@ def suspended(company: Path, path: str) -> Fleet:
 
 def test_nobody_is_suspended_unless_they_say_so(company: Path) -> None:
     fleet = Compiler().compile(WorkTree(company)).fleet
-    assert not fleet.suspended
-    assert not any(spec.suspended or any(jail.suspended for jail in spec.jails) for spec in fleet.hosts.values())
-
-
-def test_a_jail_is_suspended_alone(company: Path) -> None:
-    fleet = suspended(company, "customers/acme/jails/www.yaml")
-    assert {jail.id for spec in fleet.hosts.values() for jail in spec.jails if jail.suspended} == {"acme--www"}
-    assert not fleet.suspended
-
-
-def test_a_customer_is_suspended_with_all_of_theirs(company: Path) -> None:
-    assert suspended(company, "customers/acme/customer.yaml").suspended == {"acme"}
+    assert not any(spec.suspended for spec in fleet.hosts.values())
 
 
 def test_a_host_is_suspended_alone(company: Path) -> None:

@@ -2,7 +2,7 @@
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
 and kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
-after every sixth step that is not one more file of the same change, and after a few commands.
+after every eighth step that is not one more file of the same change, and after a few commands.
 """
 
 from __future__ import annotations
@@ -253,20 +253,20 @@ def test_a_first_apply_that_is_killed_after_any_step_is_finished_by_the_next_pas
     last = steps(worlds[0])
     assert len(points) > 30
     assert last >= points[-1] > last - 3
-    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::6]) == []
+    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::8]) == []
 
 
 def test_an_apply_that_is_killed_between_two_commands_of_a_step_is_finished_by_the_next_pass(
     worlds: list[World],
 ) -> None:
     counted(worlds[0], CREATION, BETWEEN)
-    assert die_at(worlds, CREATION, spread(steps(worlds[0]), 4), BETWEEN) == []
+    assert die_at(worlds, CREATION, spread(steps(worlds[0]), 3), BETWEEN) == []
 
 
 @pytest.mark.parametrize("scene", [CHANGE, REMOVAL], ids=["change", "removal"])
 def test_a_later_apply_that_is_killed_is_finished_by_the_next_pass(worlds: list[World], scene: Scene) -> None:
     counted(worlds[0], scene, BETWEEN)
-    assert die_at(worlds, scene, spread(steps(worlds[0]), 4), BETWEEN) == []
+    assert die_at(worlds, scene, spread(steps(worlds[0]), 3), BETWEEN) == []
 
 
 def steps(world: World) -> int:

@@ -332,6 +332,17 @@ def tables(town: Town, host: str) -> list[str]:
     return sorted(re.sub(r" (STALE|REACHABLE|DELAY|PROBE)", "", line) for line in lines if "FAILED" not in line)
 
 
+@pytest.mark.parametrize("jail", [WEB, BWEB], ids=["routed", "bridged"])
+def test_a_port_of_ours_that_the_rules_do_not_name_lets_nothing_out(town: Town, jail: str) -> None:
+    host = town.host_name(jail)
+    port = next(j.nic.host_side for j in town.spec(host).jails if j.id == jail)
+    assert town.pings(jail, ELSEWHERE)
+    town[host].run(f"ip link set {port} down; ip link set {port} name stray_0; ip link set stray_0 up")
+    assert not town.pings(jail, ELSEWHERE)
+    town.converge(host)
+    assert town.pings(jail, ELSEWHERE)
+
+
 @pytest.mark.parametrize(("liar", "victim"), [(SPY, WEB), (BSPY, BWEB)], ids=["routed", "bridged"])
 def test_nothing_that_pretends_leaves_the_port(town: Town, liar: str, victim: str) -> None:
     marks = {f"Mk{number:04d}".encode(): name for number, name in enumerate(ATTACKS)}

@@ -283,30 +283,6 @@ def test_a_refused_plan_still_says_what_it_would_do() -> None:
     assert len(made(before, []).changes) == 5
 
 
-# ── suspended ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("who", ["acme--1", "acme"])
-def test_who_is_suspended_is_left_as_they_are_and_the_others_go_on(who: str) -> None:
-    other = thing("jail/1 kiln--1", "kiln--1", state={"runs": "now"})
-    before = [jail(1), other, thing("switch/1 s")]
-    after = [jail(1, "anew"), replace(other, state={"runs": "anew"}), thing("switch/1 s", state={"is": "new"})]
-    planned = made(before, after, replace(GIVEN, suspended=frozenset({who})))
-    assert spoken(planned) == ["update jail/1 kiln--1", "update switch/1 s"]
-    assert planned.suspended == {"acme--1"}
-
-
-def test_a_jail_of_a_suspended_customer_stays_although_its_document_is_gone() -> None:
-    assert made([jail(1)], [], replace(GIVEN, suspended=frozenset({"acme"}))).changes == ()
-    assert len(made([jail(1)], [], replace(GIVEN, suspended=frozenset({"kiln"}))).changes) == 1
-
-
-def test_a_new_jail_that_is_suspended_is_not_made() -> None:
-    planned = made([], [jail(1)], replace(GIVEN, suspended=frozenset({"acme--1"})))
-    assert planned.changes == ()
-    assert inventory(wanted(jail(1)), seen(), planned) == ()
-
-
 # ── frozen customers ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -72,7 +72,6 @@ def what_a_guard_refuses_has_its_numbers() -> Built:
 def hosts_that_cannot_be_worked_on() -> Built:
     return every_format(
         report(A, unreachable="cannot reach [2001:db8:ffff::a]:22: timed out"),
-        report(A, suspended=("acme--www", "acme--db")),
         report(B, hold="since yesterday: disk is being replaced", pending=(change("create jail uirig--www"),)),
     )
 

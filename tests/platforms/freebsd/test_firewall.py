@@ -486,7 +486,7 @@ def unnamed(where: pf.Where) -> pf.Where:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(hostile.filter(bool), hostile, hostile, hostile)
 def test_no_word_changes_what_the_rules_are(id: str, interface: str, switch: str, words: str) -> None:
     found = town(id, f"p{interface}", f"s{switch}", words)

@@ -24,7 +24,7 @@ MODULES = {
 TABLE = {command: module for module, commands in MODULES.items() for command in commands.split()}
 SLOW = names("jail jexec chroot lockf service fetch ping ping6")
 """What becomes another command, or runs others, or stays a while: each is a process of its own. All else is a fork."""
-STATE_ONLY = names("ifconfig jls sysctl kldstat kldload rctl devfs netstat ndp uname route")
+STATE_ONLY = names("ifconfig jls kldstat kldload rctl devfs netstat ndp uname route")
 """What looks at nothing but the state, and says less than a pipe holds."""
 BASE = names("""[ awk basename bzip2 cal cat cksum cmp comm csplit cut dd diff dirname du echo ed egrep env expand
     expr false file fold getconf gunzip gzip head hexdump iconv id join kill less ln logger mkdir

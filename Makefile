@@ -33,8 +33,8 @@ else
 	$(MAKE) --no-print-directory -j6 --output-sync=target $(PARTS)
 endif
 
-# Parts, each in namespaces of its own and with hosts of its own that its tests share, the longest first, six at a time:
-# tests wait half of their time, so two cores are enough for that.
+# Parts, each in namespaces of its own and with hosts of its own that its tests share, six at a time: tests wait
+# half of their time, so two cores are enough for that.
 PARTS := $(addprefix lab-test-,sample town flow freebsd bsd rest)
 sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py passes.py remote.py survival.py)
 town := $(filter-out $(sample) tests/linux/test_kill.py,$(wildcard tests/linux/test_*.py))

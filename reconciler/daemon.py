@@ -8,13 +8,11 @@ Ends on SIGTERM, or when somebody else has the lease, when the passes under way 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
 import resource
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +27,7 @@ from watchfiles import Change, awatch
 
 from reconciler.config import Config, ConfigFailure
 from reconciler.lease import Lease, LeaseFailure, claimed
+from reconciler.logs import log, write_json_logs
 from reconciler.model import Fleet, HostSpec, Report
 from reconciler.passes import Station, Wish
 from reconciler.render.plans import summary
@@ -42,8 +41,6 @@ SECOND_LOOK = 5.0
 """Seconds after a change until the host is looked at again: a command that ends at once shows by then."""
 GRACE = 60.0
 """Seconds that passes under way get at the end. What they leave on a host, the next pass mends."""
-
-log = logging.getLogger("reconciler")
 
 
 @dataclass
@@ -373,32 +370,3 @@ def webhook_secret(config: Config) -> bytes:
         return Path(config.web.secret).read_bytes().strip() if config.web.secret else b""
     except OSError as error:
         raise ConfigFailure(f"web.secret is {config.web.secret}: {error.strerror}") from None
-
-
-# ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, message, and whatever `extra` was given."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in PLAIN}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def write_json_logs() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False

@@ -532,6 +532,11 @@ class Change:
         return self.key.partition(" ")[2]
 
 
+def whose(owner: str) -> str:
+    """The customer of a jail, by its id."""
+    return owner.partition("--")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Something that could not be done, or must not be touched. `owner` is a jail's id, or "" for the host."""

@@ -28,6 +28,7 @@ from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote
 from reconciler.render import status
+from reconciler.render.known import applied, placed
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
 from reconciler.wire import ShellWire
@@ -88,7 +89,7 @@ class Station:
     def settled(self, repository: Repository, head: str, compiler: Compiler) -> Settled:
         """With what the status knows: where jails are, and what they are made from."""
         files = self.files()
-        return settle(repository, head, compiler, status.placed(files), partial(status.applied, files))
+        return settle(repository, head, compiler, placed(files), partial(applied, files))
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,14 +11,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from difflib import unified_diff
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 
-from reconciler.model import Change, Failure, File, Guard, HostSpec, Manifest, Observation, Owned, Plan, Resource, Rule
+from reconciler.model import (
+    Change,
+    Failure,
+    File,
+    Guard,
+    HostSpec,
+    Manifest,
+    Observation,
+    Owned,
+    Plan,
+    Resource,
+    Rule,
+    whose,
+)
 
 RETENTION = timedelta(days=14)
 """How long the data of a removed jail is kept at least."""
@@ -115,12 +128,8 @@ def obstructed(manifest: Manifest, seen: Observation) -> Iterator[Failure]:
 
 
 def frozen_refusal(seen: Observation, given: Circumstances) -> str:
-    held = sorted({customer_of(o.owner) for o in seen.inventory} & given.frozen)
+    held = sorted({whose(o.owner) for o in seen.inventory} & given.frozen)
     return f"no good commit is known of {', '.join(held)}, which has jails here: nothing is changed" if held else ""
-
-
-def customer_of(owner: str) -> str:
-    return owner.partition("--")[0]
 
 
 # ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
@@ -307,48 +316,10 @@ def removal(owned: Owned, today: date) -> Change:
     return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
 
 
-# ── stages ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Changes of one apply. One that is `guarded` is taken back unless it is confirmed."""
-
-    changes: tuple[Change, ...]
-    guarded: bool = False
-    final: bool = False
-
-    @property
-    def observed(self) -> bool:
-        """Whether it ends with a look at the host: what has to be confirmed must not wait for that."""
-        return self.final and not self.guarded
-
-
-def stages(changes: tuple[Change, ...], ground: Collection[str]) -> tuple[Stage, ...]:
-    """The host's own network and firewall before all that is made, for they can be taken back; before them only what
-    jails give up that go, after them the rest, and by itself again what of the network nothing uses any more.
-    `ground`: types. Never none: an inventory may be to mend."""
-    making = next((n for n, c in enumerate(changes) if c.resource is not None), 0)
-    ranks = [rank(change, n < making, ground) for n, change in enumerate(changes)]
-    if 1 not in ranks:
-        ranks = [max(its, 2) for its in ranks]
-    parts = [tuple(c for c, its in zip(changes, ranks, strict=True) if its == n) for n in range(4)]
-    found = [Stage(part, guarded=n % 2 == 1) for n, part in enumerate(parts) if part] or [Stage(())]
-    return (*found[:-1], replace(found[-1], final=True))
-
-
-def rank(change: Change, early: bool, ground: Collection[str]) -> int:
-    if change.type in ground:
-        return 1 if change.resource is not None or early else 3
-    return 0 if early else 2
-
-
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def held_back(
-    manifest: Manifest, changes: Iterable[Change], seen: Observation, given: Circumstances
-) -> tuple[str, str]:
+def held_back(manifest: Manifest, changes: list[Change], seen: Observation, given: Circumstances) -> tuple[str, str]:
     """Why the plan waits, and the approval that lets it go on, where there can be one."""
     if changes and {manifest.ground, manifest.digest} & seen.refused:
         reason = (

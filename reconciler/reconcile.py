@@ -13,10 +13,11 @@ from typing import BinaryIO
 
 from reconciler.archives import FetchFailure
 from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Owned, Plan, Report, Rule, Source
-from reconciler.plan import Circumstances, Stage, inventory, owner_digests, plan, stages
+from reconciler.plan import Circumstances, inventory, owner_digests, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import settled
 from reconciler.remote import RemoteFailure
+from reconciler.stages import Stage, stages
 from reconciler.wire import Outcome, Verdict, Wire
 
 Endpoint = tuple[str, int]

@@ -112,8 +112,7 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    hosts, own = Hosts(staff, households), (guard(staff), approvals(staff))
-    fleet = Fleet(hosts, sites(households), frozen, *own)
+    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff))
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
-from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem
-from reconciler.plan import customer_of as whose
+from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem, whose
 from reconciler.plan import trips
 from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
 from reconciler.model import Manifest, Observation, Owned
-from reconciler.plan import Stage
 from reconciler.platforms import Platform
 from reconciler.platforms.ground import answer, arming, functions, way_back
 from reconciler.platforms.steps import APPLY as FUNCTIONS
 from reconciler.platforms.steps import INCOMING, observation, script
 from reconciler.remote import APPLY, CONNECT, PROBE, Remote, RemoteFailure
+from reconciler.stages import Stage
 
 Verdict = Literal["applied", "stale", "held", "busy"]
 PATIENCE = 60.0

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import ryaml
 
-from reconciler.model import Change, Failure, Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site
+from reconciler.model import Change, Failure, Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site, whose
+from reconciler.render.known import Files, is_jail, known_manifest, status_of, subject
 from reconciler.render.plans import escaped, summary
 from reconciler.render.problems import line
 
@@ -37,9 +37,6 @@ class Standing:
     reports: Mapping[str, Report]
 
 
-Files = Mapping[str, bytes]
-
-
 def files(standing: Standing, before: Files) -> dict[str, bytes | None]:
     """The files that change."""
     kept = {path: data for path, data in before.items() if stays(path, data, standing)}
@@ -57,53 +54,13 @@ def stays(path: str, data: bytes, standing: Standing) -> bool:
     report = standing.reports.get(host)
     if report is None:
         return host in standing.fleet.hosts
-    return bool(owner) and (owner.partition("--")[0] in standing.fleet.frozen or remains(owner, report))
-
-
-def subject(path: str, data: bytes) -> tuple[str, str]:
-    """The host a file is about, and the jail's id or ""; no host for README.md and customers."""
-    parts = path.removesuffix(".yaml").split("/")
-    if parts[0] == "hosts":
-        return parts[-1], ""
-    return (str(status_of(data).get("host", "")), f"{parts[1]}--{parts[3]}") if is_jail(path) else ("", "")
-
-
-def is_jail(path: str) -> bool:
-    parts = path.split("/")
-    return len(parts) == 4 and (parts[0], parts[2]) == ("customers", "jails")
+    return bool(owner) and (whose(owner) in standing.fleet.frozen or remains(owner, report))
 
 
 def remains(owner: str, report: Report) -> bool:
     """Whether a jail that left the repository may still be on its host."""
     left = {change.owner for change in report.pending} | {failure.owner for failure in report.failures}
     return bool(report.unreachable) or owner in left
-
-
-@lru_cache(maxsize=20_000)
-def status_of(data: bytes | None) -> Mapping[str, Any]:
-    """The `status` of one of our own files; nothing of one that is damaged.
-
-    Kept, because each file is asked at each commit: for 10,000 jails 0.05 s instead of 2 s.
-    """
-    try:
-        value = ryaml.loads(data.decode()) if data else {}
-    except (ryaml.InvalidYamlError, UnicodeDecodeError):
-        return {}
-    status = value.get("status", {}) if isinstance(value, dict) else {}
-    return status if isinstance(status, dict) else {}
-
-
-def placed(before: Files) -> dict[str, str]:
-    """Jail's id → host, of all jails that the status knows."""
-    found = (subject(path, data) for path, data in before.items() if is_jail(path))
-    return {owner: host for host, owner in found}
-
-
-def applied(before: Files, customer: str) -> tuple[str, ...]:
-    """The commits that this customer's jails are made from."""
-    theirs = (data for path, data in before.items() if path.startswith(f"customers/{customer}/jails/"))
-    found = (status_of(data).get("appliedRevision") for data in theirs)
-    return tuple(sorted({commit for commit in found if isinstance(commit, str) and commit}))
 
 
 # ── hosts and jails ──────────────────────────────────────────────────────────────────────────────────────────
@@ -397,7 +354,3 @@ def message(standing: Standing, changed: Iterable[str], before: Files, plans: It
     trailers += [f"Plan-Digest: {plan}" for plan in sorted(plans)[:20]]
     told = "\n".join(body) + "\n\n" if body else ""
     return f"{subject}\n\n{told}" + "\n".join([*trailers, f"Instance: {standing.instance}"]) + "\n"
-
-
-def known_manifest(before: Files, host: str) -> str:
-    return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.config import Config, DaemonConfig, SourceConfig, WebConfig
-from reconciler.daemon import LATEST, SECOND_LOOK, SOONEST, Daemon, JsonLines, forever, git_folder
+from reconciler.daemon import LATEST, SECOND_LOOK, SOONEST, Daemon, forever, git_folder
 from reconciler.lease import Lease
+from reconciler.logs import JsonLines
 from reconciler.model import Change, Fleet, Guard, HostSpec, Report, Revision, Ssh
 from reconciler.revision import Settled
 

@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 from reconciler.archives import FetchFailure
 from reconciler.model import Change, File, Manifest, Observation, Owned, Source
-from reconciler.plan import Stage
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
 from reconciler.platforms.steps import INCOMING, Step, settled
 from reconciler.remote import RemoteFailure
+from reconciler.stages import Stage
 from reconciler.wire import Outcome
 
 from .linux import Debian, StepFailed

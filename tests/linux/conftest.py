@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from lab import Host, Lab, Nic
+from lab.sample import sample_lab
 
 from .town import town, whole_town  # noqa: F401
-from .world import PROJECT, Garage, World, sample_lab
+from .world import PROJECT, Garage, World
 
 HERE = Path(__file__).parent
 

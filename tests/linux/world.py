@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import ryaml
 
-from lab import Host, Lab, Nic
+from lab import Host, Lab
 from reconciler import age
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
@@ -215,16 +215,3 @@ def opens(address: str, port: int, timeout: float = 1.0) -> bool:
     except OSError:
         return False
     return True
-
-
-def sample_lab(lab: Lab) -> dict[str, Host]:
-    """The two data centres of the sample: cam is routed, lon bridged."""
-    lab.segment("cam", router=["2001:db8:ffff:ca::1/64"], onlink=["2001:db8:ca00::/48"])
-    lab.segment("lon", router=["2001:db8:ffff:10::1/64"])
-    lab.segment("lonlan", onlink=["2001:db8:1000::/48"])
-    cam = ("default via 2001:db8:ffff:ca::1", "2001:db8:ca00::/48 dev eth0")
-    lon = {"eth0": Nic("lon", ("2001:db8:ffff:10::b/64",)), "eth1": Nic("lonlan")}
-    return {
-        "a": lab.host("a", {"eth0": Nic("cam", ("2001:db8:ffff:ca::a/64",))}, cam),
-        "b": lab.host("b", lon, ("default via 2001:db8:ffff:10::1",)),
-    }

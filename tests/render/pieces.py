@@ -23,7 +23,8 @@ from reconciler.model import (
     Ssh,
 )
 from reconciler.render import status
-from reconciler.render.status import Files, Standing
+from reconciler.render.known import Files
+from reconciler.render.status import Standing
 
 FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40
 """Commits, in their order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.render import status
+from reconciler.render import known
 
 
 def jail(revision: str) -> bytes:
@@ -22,9 +22,9 @@ FILES = {
 
 
 def test_the_commits_that_a_customers_jails_are_made_from() -> None:
-    assert status.applied(FILES, "acme") == ("abc1", "def2")
-    assert status.applied(FILES, "nobody") == ()
+    assert known.applied(FILES, "acme") == ("abc1", "def2")
+    assert known.applied(FILES, "nobody") == ()
 
 
 def test_the_host_that_a_jail_is_on() -> None:
-    assert status.placed(FILES)["acme--db"] == "a"
+    assert known.placed(FILES)["acme--db"] == "a"

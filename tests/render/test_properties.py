@@ -19,7 +19,7 @@ from reconciler import age
 from reconciler.model import Failure, Observation, Problem, Report, Secret
 from reconciler.plan import Circumstances, plan
 from reconciler.platforms import PLATFORMS
-from reconciler.render import plans, problems, status
+from reconciler.render import known, plans, problems, status
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
 
@@ -262,7 +262,7 @@ def test_jails_of_a_customer_without_a_good_commit_keep_their_files() -> None:
     )
     kept = after(now, files)
     assert kept["customers/uirig/jails/www.yaml"] == files["customers/uirig/jails/www.yaml"]
-    assert status.placed(kept)["uirig--www"] == "b"
+    assert known.placed(kept)["uirig--www"] == "b"
 
 
 def test_without_a_good_commit_everything_keeps_its_file() -> None:
@@ -290,4 +290,4 @@ def test_conditions_of_any_shape_are_survived() -> None:
 
 def test_what_is_placed_where() -> None:
     files = after(standing(BOTH, report(A), report(B)))
-    assert status.placed(files) == {"acme--db": "a", "acme--www": "a", "uirig--www": "b"}
+    assert known.placed(files) == {"acme--db": "a", "acme--www": "a", "uirig--www": "b"}

@@ -130,19 +130,21 @@ def test_three_mebibytes_and_no_more() -> None:
     assert daemon.woken == ["webhook github"]
 
 
+async def endless(sent: list[int]) -> AsyncIterator[bytes]:
+    """A hundred mebibytes, in pieces whose sizes are in `sent`."""
+    for _ in range(400):
+        sent.append(1 << 18)
+        yield b"x" * (1 << 18)
+        await asyncio.sleep(0)
+
+
 def test_a_body_without_a_length_is_cut_off_too() -> None:
     """What is not announced is read no further than the cap."""
-    daemon, sent = Daemon(), []
-
-    async def endless() -> AsyncIterator[bytes]:
-        for _ in range(400):
-            sent.append(1 << 18)
-            yield b"x" * (1 << 18)
-            await asyncio.sleep(0)
+    daemon, sent = Daemon(), list[int]()
 
     async def post(client: TestClient) -> None:
         headers = {GITHUB: PUBLISHED}
-        async with client.post("/hooks/github", data=endless(), headers=headers) as answer:
+        async with client.post("/hooks/github", data=endless(sent), headers=headers) as answer:
             assert answer.status == 413
 
     ask(daemon, post)
@@ -214,18 +216,12 @@ def test_who_sends_too_many_wrong_signatures_has_to_wait_and_is_told_how_long(mo
 
 
 def test_the_body_of_who_has_to_wait_is_not_read() -> None:
-    daemon, sent = Daemon(), []
-
-    async def endless() -> AsyncIterator[bytes]:
-        for _ in range(400):
-            sent.append(1 << 18)
-            yield b"x" * (1 << 18)
-            await asyncio.sleep(0)
+    daemon, sent = Daemon(), list[int]()
 
     async def questions(client: TestClient) -> None:
         for _ in range(web.EACH):
             await posted(client, WRONG)
-        async with client.post("/hooks/github", data=endless(), headers=RIGHT) as answer:
+        async with client.post("/hooks/github", data=endless(sent), headers=RIGHT) as answer:
             assert answer.status == 429
 
     ask(daemon, questions)

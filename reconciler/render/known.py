@@ -1,0 +1,59 @@
+"""What the status branch knew: our own files read back, for whatever the hosts do not tell.
+
+In: path → bytes, as they stand on the branch. Out: where jails are, what they are made from. A file that is damaged, or
+that somebody else wrote, says nothing. Must not know how one is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import ryaml
+
+Files = Mapping[str, bytes]
+
+
+def subject(path: str, data: bytes) -> tuple[str, str]:
+    """The host a file is about, and the jail's id or ""; no host for README.md and customers."""
+    parts = path.removesuffix(".yaml").split("/")
+    if parts[0] == "hosts":
+        return parts[-1], ""
+    return (str(status_of(data).get("host", "")), f"{parts[1]}--{parts[3]}") if is_jail(path) else ("", "")
+
+
+def is_jail(path: str) -> bool:
+    parts = path.split("/")
+    return len(parts) == 4 and (parts[0], parts[2]) == ("customers", "jails")
+
+
+@lru_cache(maxsize=20_000)
+def status_of(data: bytes | None) -> Mapping[str, Any]:
+    """The `status` of one of our own files; nothing of one that is damaged.
+
+    Kept, because each file is asked at each commit: for 10,000 jails 0.05 s instead of 2 s.
+    """
+    try:
+        value = ryaml.loads(data.decode()) if data else {}
+    except (ryaml.InvalidYamlError, UnicodeDecodeError):
+        return {}
+    status = value.get("status", {}) if isinstance(value, dict) else {}
+    return status if isinstance(status, dict) else {}
+
+
+def placed(before: Files) -> dict[str, str]:
+    """Jail's id → host, of all jails that the status knows."""
+    found = (subject(path, data) for path, data in before.items() if is_jail(path))
+    return {owner: host for host, owner in found}
+
+
+def applied(before: Files, customer: str) -> tuple[str, ...]:
+    """The commits that this customer's jails are made from."""
+    theirs = (data for path, data in before.items() if path.startswith(f"customers/{customer}/jails/"))
+    found = (status_of(data).get("appliedRevision") for data in theirs)
+    return tuple(sorted({commit for commit in found if isinstance(commit, str) and commit}))
+
+
+def known_manifest(before: Files, host: str) -> str:
+    return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))

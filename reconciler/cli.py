@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ from reconciler import __version__
 
 if TYPE_CHECKING:
     from reconciler.config import Config
-    from reconciler.model import Fleet, Report
+    from reconciler.model import Ahead, Fleet, HostSpec, Report, Waves
     from reconciler.passes import Station, Wish
     from reconciler.repo import Snapshot
     from reconciler.revision import Settled
+    from reconciler.rollout import Verdict
 
 NOTHING, FAILED, PENDING = 0, 1, 2
 DEFAULTS = ("reconciler.toml", "/etc/reconciler/reconciler.toml")
@@ -84,9 +86,11 @@ def plan(path: Path | None, hosts: tuple[str, ...], against: str | None, form: s
     """Shows what would change on the hosts, and changes nothing."""
     from reconciler.passes import Wish
     from reconciler.render import plans
+    from reconciler.rollout import unseen
 
     with failures(), station(path) as ours:
-        settled = ours.settle_at(against) if against else ours.settle()
+        settled = ours.settle_at(against) if against else ours.in_waves(ours.settle(), unseen)
+        tell_rollout(settled)
         fleet = in_force(settled)
         reports = pass_over(ours, fleet, chosen(fleet, hosts), Wish(apply=False))
     click.echo(plans.FORMATS[form](reports), nl=False)
@@ -129,9 +133,7 @@ def apply(path: Path | None, hosts: tuple[str, ...], digest: str, adopt: bool) -
     if (digest or adopt) and len(hosts) != 1:
         raise click.UsageError("--digest and --adopt are for one host: name it")
     with failures(), station(path) as ours:
-        settled = ours.settle()
-        fleet = in_force(settled)
-        reports = pass_over(ours, fleet, chosen(fleet, hosts), Wish(digest=digest, adopt=adopt))
+        settled, reports = wave_after_wave(ours, hosts, Wish(digest=digest, adopt=adopt))
         click.echo(plans.text(reports), nl=False)
         ours.publish(settled, {report.host: report for report in reports})
     sys.exit(verdict(reports, bool(settled.problems)))
@@ -215,6 +217,38 @@ def chosen(fleet: Fleet, names: tuple[str, ...]) -> list[str]:
         known = ", ".join(fleet.hosts)
         raise click.ClickException(f"there is no host {sorted(unknown)[0]}; there is {known}")
     return sorted(set(names)) or list(fleet.hosts)
+
+
+def wave_after_wave(ours: Station, hosts: tuple[str, ...], wish: Wish) -> tuple[Settled, list[Report]]:
+    """As far as a change of staff's comes by what is seen now: what was only just changed has to be looked at again."""
+    from reconciler import rollout
+
+    told: dict[str, tuple[HostSpec, Report]] = {}
+
+    def verdict(waves: Waves, host: str, has: Ahead) -> Verdict:
+        why = rollout.trouble(told[host][1] if host in told else None, has.unwell)
+        return rollout.Verdict("open", why) if why else rollout.Verdict("well")
+
+    newest = ours.settle()
+    while True:
+        settled = ours.in_waves(newest, verdict)
+        fleet = in_force(settled) if not told else settled.fleet
+        assert fleet is not None
+        todo = [name for name in chosen(fleet, hosts) if name not in told or told[name][0] != fleet.hosts[name]]
+        if not todo:
+            tell_rollout(settled)
+            return settled, [report for _, report in told.values()]
+        for report in pass_over(ours, fleet, todo, wish):
+            done = told[report.host][1].done if report.host in told else ()
+            told[report.host] = (fleet.hosts[report.host], replace(report, done=(*done, *report.done)))
+
+
+def tell_rollout(settled: Settled) -> None:
+    rollout = settled.rollout
+    if rollout and rollout.target:
+        click.echo(f"staff's documents of {rollout.target} wait for {', '.join(rollout.left)}", err=True)
+        for why in rollout.waits:
+            click.echo(f"  {why}", err=True)
 
 
 def pass_over(ours: Station, fleet: Fleet, names: list[str], wish: Wish) -> list[Report]:

@@ -28,11 +28,12 @@ from watchfiles import Change, awatch
 from reconciler.config import Config, ConfigFailure
 from reconciler.lease import Lease, LeaseFailure, claimed
 from reconciler.logs import log, write_json_logs
-from reconciler.model import Fleet, HostSpec, Report
+from reconciler.model import Ahead, Fleet, HostSpec, Report, Waves
 from reconciler.passes import Station, Wish
 from reconciler.render.plans import summary
 from reconciler.repo import GitFailure
 from reconciler.revision import Settled
+from reconciler.rollout import Observer, Verdict
 from reconciler.web import Hooks, application
 
 SOONEST, LATEST = 2.0, 600.0
@@ -70,7 +71,11 @@ class Daemon:
         self.config = config
         self.station = Station(config)
         self.metrics = Metrics()
+        self.newest: Settled | None = None
+        """What the repository says, for everybody at once."""
         self.settled: Settled | None = None
+        """The same, as it is to be made now."""
+        self.observer = Observer()
         self.reports: dict[str, tuple[HostSpec, Report]] = {}
         """What was last found on each host, and what was wanted of it then."""
         self.kept, self.revision = Fleet({}), ""
@@ -81,6 +86,8 @@ class Daemon:
         self.begun = asyncio.Event()
         """The lease is ours, or none is wanted: until then nobody is looked at and nothing told."""
         self.looking = asyncio.Event()
+        self.turning = asyncio.Event()
+        self.settling = asyncio.Lock()
         self.news = asyncio.Event()
         self.wakes: dict[str, asyncio.Event] = {}
         self.keepers: dict[str, asyncio.Task[None]] = {}
@@ -99,12 +106,15 @@ class Daemon:
             self.lease = lease
             async with self.serving():
                 holding = asyncio.create_task(forever(self.hold))
-                work = [asyncio.create_task(self.when_ours(task)) for task in (self.follow, self.watch, self.publish)]
+                work = [asyncio.create_task(self.when_ours(task)) for task in self.tasks()]
                 await self.stopping.wait()
                 await self.end(work)
                 holding.cancel()
         if lease and lease.lost:
             raise LeaseFailure(lease.why)
+
+    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return self.follow, self.watch, self.roll, self.publish
 
     async def end(self, work: list[asyncio.Task[None]]) -> None:
         """Nothing new is begun; what runs is waited for; the last word is published, unless it is somebody else's."""
@@ -162,7 +172,9 @@ class Daemon:
         self.looking.clear()
         try:
             self.trouble = "the newest commit could not be read: see the log"
-            settled = await asyncio.to_thread(self.station.settle)
+            async with self.settling:
+                self.newest = await asyncio.to_thread(self.station.settle)
+                settled = await asyncio.to_thread(self.station.in_waves, self.newest, self.verdict)
             self.trouble = ""
         except GitFailure as failure:
             self.trouble = str(failure)
@@ -176,13 +188,16 @@ class Daemon:
     def take(self, settled: Settled) -> None:
         """Wakes the hosts of whom something else is wanted now."""
         before = self.settled
-        if before is not None and before.head == settled.head:
+        if before is not None and (before.head, before.rollout) == (settled.head, settled.rollout):
             return
         self.settled = settled
         if settled.fleet is not None:
             self.kept, self.revision = settled.fleet, settled.revision.commit
         self.metrics.problems.set(len(settled.problems))
-        log.info("revision", extra={"revision": settled.revision.commit, "problems": len(settled.problems)})
+        if before is None or before.head != settled.head:
+            log.info("revision", extra={"revision": settled.revision.commit, "problems": len(settled.problems)})
+        if settled.rollout and settled.rollout.target:
+            log.info("rollout", extra={"revision": settled.rollout.target, "reason": "; ".join(settled.rollout.waits)})
         self.keep_hosts(before.fleet if before else None, settled.fleet)
         self.news.set()
 
@@ -200,6 +215,23 @@ class Daemon:
                 self.keepers[name] = asyncio.create_task(self.keep(name))
             elif before is None or asked_of(before, name) != asked_of(fleet, name):
                 self.wakes[name].set()
+
+    async def roll(self) -> None:
+        """While a change goes in waves: whether the next one may begin."""
+        waiting = self.settled is not None and self.settled.rollout is not None and self.settled.rollout.target
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.turning.wait(), SECOND_LOOK if waiting else None)
+        self.turning.clear()
+        if self.newest is not None:
+            async with self.settling:
+                settled = await asyncio.to_thread(self.station.in_waves, self.newest, self.verdict)
+            self.take(settled)
+
+    def verdict(self, waves: Waves, host: str, has: Ahead) -> Verdict:
+        """By the last look at a host since it was given what it has."""
+        spec, report = self.reports.get(host, (None, None))
+        current = spec is not None and self.kept.hosts.get(host) == spec
+        return self.observer.verdict(host, has, report if current else None, waves, time.monotonic())
 
     async def watch(self) -> None:
         """A repository on this machine tells at once when its branch moves."""
@@ -256,6 +288,8 @@ class Daemon:
         if self.reports.get(name) != told:
             self.reports[name] = told
             self.news.set()
+        if self.settled and self.settled.rollout and self.settled.rollout.target:
+            self.turning.set()
         return report
 
     def tell(self, report: Report, revision: str) -> None:

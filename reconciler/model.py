@@ -344,6 +344,21 @@ class Ssh:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time of the week: from one minute of the day to before another (UTC), which is of the day after when it is not
+    later. `days`: those on which it begins, Monday is 0."""
+
+    days: frozenset[int]
+    begin: int
+    end: int
+
+    def holds(self, day: int, minute: int) -> bool:
+        over_midnight = self.end <= self.begin
+        today = day in self.days and self.begin <= minute and (over_midnight or minute < self.end)
+        return today or (over_midnight and (day - 1) % 7 in self.days and minute < self.end)
+
+
+@dataclass(frozen=True, slots=True)
 class HostSpec:
     """What one host must be."""
 
@@ -359,6 +374,10 @@ class HostSpec:
     """Whose rules are in force on a FreeBSD host: ours alone, or the administrator's with ours in an anchor."""
     suspended: str = ""
     """The document that says that nothing is to be changed on it; "" when none does."""
+    canary: bool = False
+    """What touches many hosts touches this one first."""
+    windows: tuple[Window, ...] = ()
+    """When staff's changes may stop or restart its jails; () is always."""
 
     @property
     def jails(self) -> tuple[Jail, ...]:
@@ -395,6 +414,47 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class Waves:
+    """How a change of staff's reaches the hosts that it touches, when they are `many`: canaries first, then up to each
+    of the `shares` (percent of them), then the rest. `pause` and `deadline` are seconds."""
+
+    many: int = 4
+    shares: tuple[int, ...] = (10, 50)
+    pause: int = 30
+    """How long every host of a wave has to be well before the next one begins."""
+    deadline: int = 900
+    """How long a host may take to be well before it has failed."""
+    roll_back: bool = False
+    """Whether all go back to what they had when one has failed; else the others keep it, until it is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Staff's commit that a host has before the others, and the jails that were not well there before it came."""
+
+    revision: str
+    unwell: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far staff's documents have come: all hosts have those of `revision`, but those that are `ahead`."""
+
+    revision: str
+    ahead: Mapping[str, Ahead] = field(default_factory=dict)
+    target: str = ""
+    """The commit whose documents are on their way; "" when none are."""
+    failed: str = ""
+    """The commit whose documents were rolled back, and are not tried again."""
+    waits: tuple[str, ...] = ()
+    """Why it does not go on, a line each."""
+    left: tuple[str, ...] = ()
+    """Hosts that are still to come, in their order."""
+    approval: str = ""
+    """What the approval is called that lets it go to all of them at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The whole desired state at one Revision. `frozen` customers keep what the hosts have of them."""
 
@@ -406,6 +466,7 @@ class Fleet:
     """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
     vanishing: frozenset[str] = frozenset()
     """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
+    waves: Waves = field(default_factory=Waves)
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ import shlex
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,7 @@ from reconciler.render import status
 from reconciler.render.known import applied, placed
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
+from reconciler.waves import Turns, Verdicts, valid
 from reconciler.wire import ShellWire
 
 
@@ -53,6 +54,7 @@ class Station:
         self.identities = Identities(Path(config.secrets.keys))
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
+        self._turns = Turns(self.mirror, self.disturbs)
         self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
@@ -91,6 +93,10 @@ class Station:
         files = self.files()
         return settle(repository, head, compiler, placed(files), partial(applied, files))
 
+    def in_waves(self, settled: Settled, verdict: Verdicts) -> Settled:
+        """As it is to be made now: a change of staff's that touches many hosts comes to some of them first."""
+        return self._turns.in_force(settled, self._compiler, self.files(), verdict)
+
     # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, fleet: Fleet, host: str, wish: Wish) -> Report:
@@ -111,6 +117,11 @@ class Station:
         report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
         secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
         return replace(report, failures=(*secrets, *report.failures))
+
+    def disturbs(self, fleet: Fleet, host: str) -> bool:
+        """Whether it would stop or restart a jail; so it may be while the host does not answer."""
+        report = self.run(fleet, host, Wish(apply=False))
+        return bool(report.unreachable) or any(change.disrupts for change in report.pending)
 
     def wire(self, spec: HostSpec) -> ShellWire:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
@@ -144,7 +155,13 @@ class Station:
     def publish(self, settled: Settled, reports: Mapping[str, Report]) -> str | None:
         """Writes what changed; the commit, or None when nothing did. After a GitFailure the next one includes it."""
         standing = status.Standing(
-            self.config.status.instance, settled.head, settled.revision, settled.fleet, settled.problems, reports
+            self.config.status.instance,
+            settled.head,
+            settled.revision,
+            settled.fleet,
+            settled.problems,
+            reports,
+            settled.rollout,
         )
         changed = status.files(standing, self.files())
         plans = {digest(name, report.done) for name, report in reports.items() if report.done}
@@ -159,10 +176,6 @@ class Station:
     def close(self) -> None:
         for remote in self._remotes.values():
             remote.close()
-
-
-def valid(approvals: Mapping[str, str], today: date) -> frozenset[str]:
-    return frozenset(name for name, until in approvals.items() if today.isoformat() <= until)
 
 
 # never ssh: a customer's URL would be fetched with the reconciler's own key

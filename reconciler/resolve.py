@@ -16,7 +16,7 @@ from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
 from reconciler.kinds.approval import approvals
 from reconciler.kinds.documents import Known, Lists, Named, Place
 from reconciler.kinds.lists import own_problems, sum_problems
-from reconciler.kinds.platform import guard
+from reconciler.kinds.platform import guard, waves, windows
 from reconciler.load import list_at, secret_at
 from reconciler.model import (
     Claim,
@@ -112,7 +112,9 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    fleet = Fleet(Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff))
+    fleet = Fleet(
+        Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff), waves=waves(staff)
+    )
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 
@@ -245,7 +247,7 @@ class Hosts(Mapping[str, HostSpec]):
     def __init__(self, staff: Staff, households: Mapping[str, Household]) -> None:
         self._documents = dict(sorted(staff.named("Host").items()))
         self._households = households
-        self._stopped = staff.platform.get("suspend", False)
+        self._staff = staff
         self._made: dict[str, HostSpec] = {}
 
     @cached_property
@@ -260,7 +262,7 @@ class Hosts(Mapping[str, HostSpec]):
     def __getitem__(self, name: str) -> HostSpec:
         if name not in self._made:
             parts = tuple(part for household in self._placing.get(name, ()) for part in household.parts.get(name, ()))
-            self._made[name] = host_spec(self._documents[name], parts, self._stopped)
+            self._made[name] = host_spec(self._documents[name], parts, self._staff)
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
@@ -273,14 +275,15 @@ class Hosts(Mapping[str, HostSpec]):
         return len(self._documents)
 
 
-def host_spec(document: Document, parts: tuple[Part, ...], stopped: bool) -> HostSpec:
-    """`stopped`: the platform lets nothing be changed on any host."""
+def host_spec(document: Document, parts: tuple[Part, ...], staff: Staff) -> HostSpec:
     spec = document.spec
     ssh = Ssh(spec["ssh"]["address"], spec["ssh"].get("port", 22), spec["ssh"]["hostKey"])
     storage = spec.get("storage", STORAGE)
     own = (spec.get("zfs", ""), spec.get("firewall", "ruleset"))
+    stopped = staff.platform.get("suspend", False)
     suspended = "platform.yaml" if stopped else document.path if spec.get("suspend") else ""
-    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own, suspended)
+    turn = (spec.get("canary", False), windows(staff, document))
+    return HostSpec(document.name, spec["platform"], spec["location"], ssh, storage, parts, *own, suspended, *turn)
 
 
 def sites(households: Mapping[str, Household]) -> tuple[Site, ...]:

@@ -9,13 +9,14 @@ was loaded is kept by blob, what was resolved by folder: a commit that touches o
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
-from reconciler.model import Document, Fleet, ListFile, Problem, Revision, SecretFile, problem, whose
+from reconciler.model import Document, Fleet, ListFile, Problem, Revision, Rollout, SecretFile, problem, whose
 from reconciler.plan import trips
 from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
@@ -70,6 +71,8 @@ class Settled:
     revision: Revision
     fleet: Fleet | None
     problems: tuple[Problem, ...] = ()
+    rollout: Rollout | None = None
+    """How far staff's documents have come, and the fleet is as that says; None when nobody has asked yet."""
 
 
 @dataclass
@@ -97,6 +100,10 @@ class Compiler:
             disputed -= {customer}
         fleet = replace(self._resolved.fleet, vanishing=vanishing(self._resolved, placed or {}))
         return Compiled(fleet, {c: located(p, snapshot) for c, p in found.items()}, disputed)
+
+    def fork(self) -> Compiler:
+        """Another one that remembers the same, and goes its own way from here."""
+        return replace(self, _files=dict(self._files), _folders=dict(self._folders))
 
     def _load(self, snapshot: Snapshot, gone: list[str], fresh: list[str]) -> None:
         """Reads the files that differ, all at once, and makes new Folders of those they lie in."""
@@ -204,6 +211,29 @@ def settle(
     if base == head:
         mixture.known[()] = newest
     return replace(mixture.settled(), head=head, problems=newest.all_problems)
+
+
+def settle_beside(
+    repository: History, commit: str, staff: str, compiler: Compiler, placed: Placed, applied: Applied
+) -> Fleet | None:
+    """What this commit's customers want with staff's documents as they were in another one. Who wants something that
+    those do not have is held at what they wanted before, as for any problem."""
+    newest, older = repository.tree(commit, known=compiler.newest), repository.tree(staff)
+    entries = {path: entry for path, entry in newest.entries.items() if customer_of(path)}
+    entries |= {path: entry for path, entry in older.entries.items() if not customer_of(path)}
+    compiler.newest = newest
+    both = replace(newest, entries=dict(sorted(entries.items())))
+    return Mixture(repository, compiler, both, placed, applied).settled().fleet
+
+
+def staff_digest(entries: Mapping[str, Entry]) -> str:
+    """Of all that is staff's, but for approvals: two commits with the same one want the same of every host."""
+    kept = [(path, entry) for path, entry in entries.items() if is_staffs(path)]
+    return hashlib.sha256(repr(kept).encode()).hexdigest()
+
+
+def is_staffs(path: str) -> bool:
+    return not (customer_of(path) or path.startswith("approvals/") or ignored(path))
 
 
 def last_good_base(repository: History, head: str, compiler: Compiler) -> str | None:

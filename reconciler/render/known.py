@@ -1,7 +1,7 @@
 """What the status branch knew: our own files read back, for whatever the hosts do not tell.
 
-In: path → bytes, as they stand on the branch. Out: where jails are, what they are made from. A file that is damaged, or
-that somebody else wrote, says nothing. Must not know how one is written.
+In: path → bytes, as they stand on the branch. Out: where jails are, what they are made from, how far a rollout was. A
+file that is damaged, or that somebody else wrote, says nothing. Must not know how one is written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 import ryaml
+
+from reconciler.model import Ahead, Rollout
 
 Files = Mapping[str, bytes]
 
@@ -57,3 +59,39 @@ def applied(before: Files, customer: str) -> tuple[str, ...]:
 
 def known_manifest(before: Files, host: str) -> str:
     return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))
+
+
+def rollout(before: Files) -> Rollout | None:
+    """How far staff's documents had come; what is said only for people is not read back."""
+    match status_of(before.get("rollout.yaml")):
+        case {"revision": str() as revision, **rest}:
+            return Rollout(revision, ahead(rest.get("ahead")), str(rest.get("target", "")), str(rest.get("failed", "")))
+    return None
+
+
+def ahead(told: object) -> dict[str, Ahead]:
+    found = {}
+    for host, entry in told.items() if isinstance(told, dict) else ():
+        match entry:
+            case {"revision": str() as revision, "unwell": [*unwell]}:
+                found[str(host)] = Ahead(revision, frozenset(str(owner) for owner in unwell))
+            case {"revision": str() as revision}:
+                found[str(host)] = Ahead(revision)
+    return found
+
+
+def unwell(before: Files) -> dict[str, frozenset[str]]:
+    """Host → its jails that were not ready when they were last told of, and "" when it was not itself."""
+    found: dict[str, set[str]] = {}
+    for path, data in before.items():
+        host, owner = subject(path, data)
+        if host and not is_ready(data):
+            found.setdefault(host, set()).add(owner)
+    return {host: frozenset(owners) for host, owners in found.items()}
+
+
+def is_ready(data: bytes) -> bool:
+    match status_of(data).get("conditions"):
+        case [{"status": "True"}, *_]:
+            return True
+    return False

@@ -1,4 +1,5 @@
-"""What stands on the status branch: a file a host, a file a jail, a file a customer with Problems, and a README.md.
+"""What stands on the status branch: a file a host, a file a jail, a file a customer with Problems, how far staff's
+documents have come, and a README.md.
 
 In: what is in force (revision, fleet, problems), the Reports there are, and the files as they stand. Out: path →
 bytes, None to remove. A file changes only when what it says changes: a revision is the one that last changed the
@@ -14,7 +15,20 @@ from typing import Any
 
 import ryaml
 
-from reconciler.model import Change, Failure, Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site, whose
+from reconciler.model import (
+    Change,
+    Failure,
+    Fleet,
+    HostSpec,
+    Jail,
+    Problem,
+    Report,
+    Revision,
+    Rollout,
+    Rule,
+    Site,
+    whose,
+)
 from reconciler.render.known import Files, is_jail, known_manifest, status_of, subject
 from reconciler.render.plans import escaped, summary
 from reconciler.render.problems import line
@@ -35,12 +49,15 @@ class Standing:
     """None: no good commit is known, and everything is left as it is."""
     problems: tuple[Problem, ...]
     reports: Mapping[str, Report]
+    rollout: Rollout | None = None
 
 
 def files(standing: Standing, before: Files) -> dict[str, bytes | None]:
     """The files that change."""
     kept = {path: data for path, data in before.items() if stays(path, data, standing)}
     wanted = {**kept, **dict(host_files(standing, before)), **dict(customer_files(standing))}
+    if standing.rollout:
+        wanted["rollout.yaml"] = document("RolloutStatus", standing.instance, rollout_status(standing.rollout))
     wanted["README.md"] = readme(standing, wanted).encode()
     changed: dict[str, bytes | None] = {p: data for p, data in wanted.items() if before.get(p) != data}
     return changed | {path: None for path in before if path not in wanted}
@@ -50,6 +67,8 @@ def stays(path: str, data: bytes, standing: Standing) -> bool:
     """Whether a file is about something that there is no news of, or that is to go and is still there."""
     if standing.fleet is None:
         return path != "README.md"
+    if path == "rollout.yaml":
+        return standing.rollout is None
     host, owner = subject(path, data)
     report = standing.reports.get(host)
     if report is None:
@@ -235,6 +254,21 @@ def customer_files(standing: Standing) -> Iterator[tuple[str, bytes]]:
         yield f"{folder}customer.yaml", document("CustomerStatus", customer, status)
 
 
+def rollout_status(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "revision": rollout.revision,
+        "target": rollout.target,
+        "failed": rollout.failed,
+        "ahead": {
+            host: {"revision": has.revision, **({"unwell": sorted(has.unwell)} if has.unwell else {})}
+            for host, has in sorted(rollout.ahead.items())
+        },
+        "left": list(rollout.left),
+        "waits": list(rollout.waits),
+        "approval": rollout.approval,
+    }
+
+
 def readme(standing: Standing, all_files: Files) -> str:
     hosts = {p: status_of(d) for p, d in all_files.items() if p.startswith("hosts/")}
     jails = {p: status_of(d) for p, d in sorted(all_files.items()) if is_jail(p)}
@@ -246,6 +280,7 @@ def readme(standing: Standing, all_files: Files) -> str:
         f"{len(jails) - len(troubled)} of {len(jails)} jails are ready, "
         f"{sum(condition(s)['status'] == 'True' for s in hosts.values())} of {len(hosts)} hosts.\n",
         *problem_section(standing),
+        *rollout_section(standing.rollout),
         "## Hosts\n",
         table(("host", "location", "jails", "state"), (host_row(p, s) for p, s in sorted(hosts.items()))),
         *jail_section("Jails that need attention", troubled),
@@ -254,6 +289,15 @@ def readme(standing: Standing, all_files: Files) -> str:
         *jail_section("Jails", jails),
     ]
     return "\n".join(sections)
+
+
+def rollout_section(rollout: Rollout | None) -> Iterator[str]:
+    if rollout and rollout.target:
+        have = sum(has.revision == rollout.target for has in rollout.ahead.values())
+        yield f"## Staff's documents of commit `{rollout.target[:12]}` go in waves\n"
+        yield f"{have} of {have + len(rollout.left)} hosts have them. To let them go to all at once, staff commit "
+        yield f"`approvals/{rollout.approval}.yaml`.\n"
+        yield "".join(f"- {escaped(why)}\n" for why in rollout.waits[:LISTED])
 
 
 def retained_section(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -137,7 +137,7 @@ PATTERNS = {
         "a full domain name in small letters, such as www.example.org, without a star or a final dot"
     ),
     "^(https|file)://[!-~]+$": "an address that begins with https:// or file://, without spaces",
-    "^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of the day, such as 02:00, in quotes or not",
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of the day, such as 02:00",
     "^sha256:[0-9a-f]{64}$": "sha256: and 64 digits of 0-9 and a-f",
     "^([0-9a-f]{40}|[0-9a-f]{64})$": "40 (or 64) digits of 0-9 and a-f; a branch or a tag could change",
     "^[1-9][0-9]{0,5}(Mi|Gi)$": "a whole number and Mi or Gi, such as 256Mi or 2Gi",

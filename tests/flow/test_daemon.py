@@ -161,6 +161,25 @@ def test_drift_is_mended_and_told_once(company: Company, running: subprocess.Pop
     assert company.status_commits() == ["Mend a", *before]
 
 
+def test_a_change_of_staffs_comes_to_the_others_when_the_canary_is_well(
+    company: Company, running: subprocess.Popen[bytes]
+) -> None:
+    company.change("platform.yaml", "  guard:", "  rollout: {many: 2, shares: [], pause: 3}\n  guard:")
+    company.change("hosts/b.yaml", "  platform: linux", "  platform: linux\n  canary: true")
+    company.change("policies/edge.yaml", "ports: [9100]", "ports: [9100, 9101]")
+    commit = company.push("Another port for the monitoring")
+
+    def open_on(name: str) -> bool:
+        return "9101" in company.hosts[name].run("nft list ruleset").stdout
+
+    until("the canary has it", lambda: open_on("b"), 20)
+    assert not open_on("a")
+    until("the status says so", lambda: "go in waves" in company.status("README.md"), 20)
+    until("the other one has it", lambda: open_on("a"), 30)
+    until("all is well", lambda: "go in waves" not in company.status("README.md"), 30)
+    assert f"revision: {commit}" in company.status("rollout.yaml")
+
+
 # ── what it survives ─────────────────────────────────────────────────────────────────────────────────────────
 
 

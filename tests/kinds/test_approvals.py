@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.passes import valid
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
+from reconciler.waves import valid
 
 from .test_kinds import BASE, lay_out
 

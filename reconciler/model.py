@@ -7,6 +7,8 @@ git, SSH, or a platform.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any, Literal
@@ -455,6 +457,15 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Jails that lost their documents while they were too many at once, those included that are gone by now, and how
+    many jails there were."""
+
+    jails: frozenset[str]
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The whole desired state at one Revision. `frozen` customers keep what the hosts have of them."""
 
@@ -466,6 +477,8 @@ class Fleet:
     """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
     vanishing: frozenset[str] = frozenset()
     """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
+    lost: Lost | None = None
+    """Why they wait: what the first of them that goes must not make few."""
     waves: Waves = field(default_factory=Waves)
 
 
@@ -593,6 +606,11 @@ class Change:
         return self.key.partition(" ")[2]
 
 
+def approval(*what: object) -> str:
+    """What the approval of exactly this is called: a digest, behind a letter because names in documents begin so."""
+    return "h" + hashlib.sha256(json.dumps(what).encode()).hexdigest()[:15]
+
+
 def whose(owner: str) -> str:
     """The customer of a jail, by its id."""
     return owner.partition("--")[0]
@@ -622,6 +640,8 @@ class Plan:
     """Owners of whom nothing is changed, nor taken into the inventory."""
     approval: str = ""
     """What the approval is called that lets go what a guard holds back; "" when none does."""
+    held: tuple[str, ...] = ()
+    """The changes that it is of, by `plan.digest_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,8 +662,12 @@ class Report:
     refusal: str = ""
     approval: str = ""
     """What the approval is called for which the plan waits."""
+    held: tuple[str, ...] = ()
+    """The changes that it is of."""
     hold: str = ""
     unreachable: str = ""
+    version: str = ""
+    """The reconciler's, once it was let work on this host."""
     retained: tuple[tuple[str, str], ...] = ()
     """(jail, day until which its data is kept)"""
 

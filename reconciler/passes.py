@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from reconciler import __version__
 from reconciler.age import Identities, opened
 from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
@@ -28,10 +29,10 @@ from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote
 from reconciler.render import status
-from reconciler.render.known import applied, placed
+from reconciler.render.known import held, known_version
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
-from reconciler.waves import Turns, Verdicts, valid
+from reconciler.waves import Turns, Verdicts, told, valid
 from reconciler.wire import ShellWire
 
 
@@ -90,8 +91,7 @@ class Station:
 
     def settled(self, repository: Repository, head: str, compiler: Compiler) -> Settled:
         """With what the status knows: where jails are, and what they are made from."""
-        files = self.files()
-        return settle(repository, head, compiler, placed(files), partial(applied, files))
+        return settle(repository, head, compiler, told(self.files()))
 
     def in_waves(self, settled: Settled, verdict: Verdicts) -> Settled:
         """As it is to be made now: a change of staff's that touches many hosts comes to some of them first."""
@@ -103,20 +103,24 @@ class Station:
         """One pass over one host."""
         known = opened(fleet.hosts[host], self.identities)
         today = datetime.now(UTC).date()
+        file, approved = self.files().get(f"hosts/{host}.yaml"), valid(fleet.approvals, today)
         given = Circumstances(
             today,
             fleet.guard,
-            approved=valid(fleet.approvals, today),
+            approved=approved,
+            released=held(file, approved),
             vanishing=fleet.vanishing,
             frozen=fleet.frozen,
             untouched=known.frozen,
+            newcomer=newcomer(file),
             adopt=wish.adopt,
             reviewed=bool(wish.digest),
         )
         asked = Pass(given, wish.apply, wish.digest, answering)
         report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
         secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
-        return replace(report, failures=(*secrets, *report.failures))
+        worked = wish.apply and not (report.unreachable or report.refusal or report.hold)
+        return replace(report, failures=(*secrets, *report.failures), version=__version__ if worked else "")
 
     def disturbs(self, fleet: Fleet, host: str) -> bool:
         """Whether it would stop or restart a jail; so it may be while the host does not answer."""
@@ -176,6 +180,11 @@ class Station:
     def close(self) -> None:
         for remote in self._remotes.values():
             remote.close()
+
+
+def newcomer(file: bytes | None) -> str:
+    """This version, when the status knows of another one at work on the host last."""
+    return __version__ if known_version(file) not in ("", __version__) else ""
 
 
 # never ssh: a customer's URL would be fetched with the reconciler's own key

@@ -30,6 +30,7 @@ from reconciler.model import (
     Plan,
     Resource,
     Rule,
+    approval,
     whose,
 )
 
@@ -49,6 +50,8 @@ class Circumstances:
     guard: Guard = field(default_factory=Guard)
     approved: frozenset[str] = frozenset()
     """Approvals that are valid today."""
+    released: frozenset[str] = frozenset()
+    """Changes, by `digest_of`, that one of those was of when it came: half of them may be done by now."""
     vanishing: frozenset[str] = frozenset()
     """Jails that go when too many of the whole fleet do."""
     frozen: frozenset[str] = frozenset()
@@ -57,6 +60,8 @@ class Circumstances:
     """Owners that are left as they are: a jail of which a secret cannot be opened, say."""
     adopt: bool = False
     """Take what exists under our keys for ours: for a host whose inventory was lost."""
+    newcomer: str = ""
+    """The reconciler's version, when another one was at work on the host last."""
     reviewed: bool = False
     """Somebody has seen this plan: the guard lets it through."""
 
@@ -74,11 +79,11 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
-    refusal, approval = frozen_refusal(seen, given), ""
-    if not refusal and not given.reviewed:
-        refusal, approval = held_back(manifest, changes, seen, given)
-    name = digest(manifest.host, changes)
-    return Plan(manifest.host, tuple(changes), name, conflicts, refusal, untouched, approval)
+    waits = Held(frozen_refusal(seen, given))
+    if not waits.why and not given.reviewed:
+        waits = held_back(manifest, changes, seen, given)
+    own = digest(manifest.host, changes)
+    return Plan(manifest.host, tuple(changes), own, conflicts, waits.why, untouched, waits.approval, waits.changes)
 
 
 def digest(host: str, changes: Iterable[Change]) -> str:
@@ -319,41 +324,67 @@ def removal(owned: Owned, today: date) -> Change:
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def held_back(manifest: Manifest, changes: list[Change], seen: Observation, given: Circumstances) -> tuple[str, str]:
-    """Why the plan waits, and the approval that lets it go on, where there can be one."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a plan waits, the approval that lets it go on, where there can be one, and of which changes that is."""
+
+    why: str = ""
+    approval: str = ""
+    changes: tuple[str, ...] = ()
+
+
+def held_back(manifest: Manifest, changes: list[Change], seen: Observation, given: Circumstances) -> Held:
     if changes and {manifest.ground, manifest.digest} & seen.refused:
-        reason = (
+        return Held(
             "this network and firewall have cut the host off before, and were taken back: correct the documents, or "
             "run `reconciler apply HOST --digest D` to try them again"
         )
-        return reason, ""
-    held, why = too_many(changes, seen, given)
-    approval = approval_of(manifest.host, held)
-    if not held or approval in given.approved:
-        return "", ""
-    advice = f"review the plan, and commit approvals/{approval}.yaml or run `reconciler apply HOST --digest D`"
-    return f"{why}, more than {given.guard.percent} %: {advice}", approval
+    reasons = (too_many(manifest.host, changes, seen, given), other_version(changes, given))
+    return next((advised(held) for held in reasons if held.why and not let_go(held, given)), Held())
 
 
-def too_many(changes: Iterable[Change], seen: Observation, given: Circumstances) -> tuple[list[Change], str]:
-    """The changes that take jails down, when a guard holds them back, and why it does."""
+def let_go(held: Held, given: Circumstances) -> bool:
+    return held.approval in given.approved or (bool(held.changes) and given.released >= {*held.changes})
+
+
+def advised(held: Held) -> Held:
+    how = f"review the plan, and commit approvals/{held.approval}.yaml or run `reconciler apply HOST --digest D`"
+    return replace(held, why=f"{held.why}: {how}")
+
+
+def too_many(host: str, changes: Iterable[Change], seen: Observation, given: Circumstances) -> Held:
+    """The changes that take jails down, when they are too many on this host or the fleet's jails that go are."""
     touched = [c for c in changes if c.key.startswith(JAIL) and c.disrupts]
     jails = sum(owned.key.startswith(JAIL) for owned in seen.inventory)
-    if trips(given.guard, len(touched), jails):
-        return touched, f"{len(touched)} of {jails} jails would be removed or restarted at once"
     going = [c for c in touched if c.resource is None and c.owner in given.vanishing]
-    return going, f"{len(given.vanishing)} jails of the fleet would be removed at once"
+    if trips(given.guard, len(touched), jails):
+        return held(host, touched, f"{len(touched)} of {jails} jails would be removed or restarted at once", given)
+    return held(host, going, f"{len(given.vanishing)} jails of the fleet would be removed at once", given)
+
+
+def held(host: str, changes: Iterable[Change], why: str, given: Circumstances) -> Held:
+    digests = tuple(sorted(digest_of(host, change) for change in changes))
+    return Held(f"{why}, more than {given.guard.percent} %", approval("held", digests), digests) if digests else Held()
+
+
+def other_version(changes: Iterable[Change], given: Circumstances) -> Held:
+    """A new version of the reconciler wants things otherwise than the last one: nobody has asked for that. One approval
+    is for all hosts, each of which shows what it would do."""
+    count = len({change.owner for change in changes if change.disrupts})
+    why = f"reconciler {given.newcomer} is new to this host, and would stop or restart {count} of its jails"
+    return Held(why, approval("version", given.newcomer)) if given.newcomer and count else Held()
 
 
 def trips(guard: Guard, count: int, of: int) -> bool:
     return count >= guard.minimum and count * 100 > guard.percent * of
 
 
-def approval_of(host: str, held: Iterable[Change]) -> str:
-    """Names exactly these changes: what is there, and what is to become of it. Not the commit, nor what else differs:
-    a host on which much happens is approved of as well. Begins with a letter, as names in documents do."""
-    listed = sorted((c.action, c.key, c.before.undo if c.before else "", disturbing(c)) for c in held)
-    return "h" + hashlib.sha256(json.dumps([host, listed]).encode()).hexdigest()[:15]
+def digest_of(host: str, change: Change) -> str:
+    """Of what is there, and what is to become of it. Not of the commit, nor what else differs: a host on which much
+    happens is approved of as well."""
+    was = change.before.undo if change.before else ""
+    said = json.dumps([host, change.action, change.key, was, disturbing(change)])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def disturbing(change: Change) -> list[tuple[str, str, str]]:

@@ -191,6 +191,7 @@ def left(report: Report, planned: Plan, seen: Observation, asked: Pass) -> Repor
         conflicts=planned.conflicts,
         refusal=refusal,
         approval=planned.approval,
+        held=planned.held,
         hold=seen.hold,
         degraded=tuple(sorted(seen.degraded.items())),
         retained=tuple((o.owner, o.retained) for o in seen.inventory if o.retained),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler.load import ignored, load, place, unreadable
-from reconciler.model import Document, Fleet, ListFile, Problem, Revision, Rollout, SecretFile, problem, whose
+from reconciler.model import Document, Fleet, ListFile, Lost, Problem, Revision, Rollout, SecretFile, problem, whose
 from reconciler.plan import trips
 from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
@@ -36,6 +36,22 @@ Placed = Mapping[str, str]
 """Jail's id → the host it was last seen on: a jail with data does not move by editing a field."""
 Applied = Callable[[str], Iterable[str]]
 """Customer → the commits that their jails are made from, as far as the status knows."""
+
+
+def unknown(customer: str) -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the status branch says of the hosts."""
+
+    placed: Placed = field(default_factory=dict)
+    applied: Applied = unknown
+    lost: Lost | None = None
+
+
+NOTHING = Told()
 
 
 class History(Protocol):
@@ -86,19 +102,18 @@ class Compiler:
     _folders: dict[str, Folder] = field(default_factory=lambda: {"": Folder("")})
     _resolved: Resolved | None = None
 
-    def compile(
-        self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), placed: Placed | None = None
-    ) -> Compiled:
+    def compile(self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), told: Told = NOTHING) -> Compiled:
         gone, fresh = differences(self._entries, snapshot.entries)
         with uncollected(len(fresh) >= BULK or not all(map(customer_of, (*gone, *fresh)))):
             self._load(snapshot, gone, fresh)
             self._resolved = resolve(self._folders.values(), self._resolved, frozen)
         found, households = dict(self._resolved.problems), self._resolved.households
         disputed = frozenset(c for c in found if c and not households[c].problems)
-        for customer, moves in moved(self._resolved, placed or {}).items():
+        for customer, moves in moved(self._resolved, told.placed).items():
             found[customer] = (*found.get(customer, ()), *moves)
             disputed -= {customer}
-        fleet = replace(self._resolved.fleet, vanishing=vanishing(self._resolved, placed or {}))
+        going, lost = vanishing(self._resolved, told)
+        fleet = replace(self._resolved.fleet, vanishing=going, lost=lost)
         return Compiled(fleet, {c: located(p, snapshot) for c, p in found.items()}, disputed)
 
     def fork(self) -> Compiler:
@@ -171,15 +186,19 @@ def moved(resolved: Resolved, placed: Placed) -> dict[str, list[Problem]]:
     return found
 
 
-def vanishing(resolved: Resolved, placed: Placed) -> frozenset[str]:
-    """Of the jails that stand on hosts of the fleet, those without a document, when they are too many at once."""
-    fleet = resolved.fleet
-    lost = placed.keys() - {now.id for household in resolved.households.values() for now in household.places}
+def vanishing(resolved: Resolved, told: Told) -> tuple[frozenset[str], Lost | None]:
+    """Of the jails that stand on hosts of the fleet, those without a document, when they are too many at once. Those
+    that were counted with them count as long as they have no document either, or the last would go as few."""
+    fleet, placed = resolved.fleet, told.placed
+    wanted = {now.id for household in resolved.households.values() for now in household.places}
+    lost = placed.keys() - wanted
     if not lost:
-        return frozenset()
+        return frozenset(), None
     standing = {jail for jail, home in placed.items() if home in fleet.hosts and whose(jail) not in fleet.frozen}
-    gone = frozenset(standing & lost)
-    return gone if trips(fleet.guard, len(gone), len(standing)) else frozenset()
+    before = told.lost or Lost(frozenset(), 0)
+    gone, left = frozenset(standing & lost), before.jails - wanted
+    found = Lost(gone | left, max(len(standing), before.of if left else 0))
+    return (gone, found) if gone and trips(fleet.guard, len(found.jails), found.of) else (frozenset(), None)
 
 
 def has_moved(customer: str, jail: str, home: str) -> Problem:
@@ -192,30 +211,22 @@ def has_moved(customer: str, jail: str, home: str) -> Problem:
 # ── which revision is in force ───────────────────────────────────────────────────────────────────────────────
 
 
-def unknown(customer: str) -> Iterable[str]:
-    return ()
-
-
-def settle(
-    repository: History, head: str, compiler: Compiler, placed: Placed | None = None, applied: Applied = unknown
-) -> Settled:
+def settle(repository: History, head: str, compiler: Compiler, told: Told = NOTHING) -> Settled:
     """The newest mixture of commits without a Problem."""
     compiler.newest = repository.tree(head, known=compiler.newest)
-    newest = compiler.compile(compiler.newest, placed=placed)
+    newest = compiler.compile(compiler.newest, told=told)
     if not newest.problems:
         return Settled(head, Revision({"": head}), newest.fleet)
     base = head if "" not in newest.problems else last_good_base(repository, head, compiler)
     if base is None:
         return Settled(head, Revision({"": None}), None, newest.all_problems)
-    mixture = Mixture(repository, compiler, repository.tree(base, known=compiler.newest), placed, applied)
+    mixture = Mixture(repository, compiler, repository.tree(base, known=compiler.newest), told)
     if base == head:
         mixture.known[()] = newest
     return replace(mixture.settled(), head=head, problems=newest.all_problems)
 
 
-def settle_beside(
-    repository: History, commit: str, staff: str, compiler: Compiler, placed: Placed, applied: Applied
-) -> Fleet | None:
+def settle_beside(repository: History, commit: str, staff: str, compiler: Compiler, told: Told) -> Fleet | None:
     """What this commit's customers want with staff's documents as they were in another one. Who wants something that
     those do not have is held at what they wanted before, as for any problem."""
     newest, older = repository.tree(commit, known=compiler.newest), repository.tree(staff)
@@ -223,7 +234,7 @@ def settle_beside(
     entries |= {path: entry for path, entry in older.entries.items() if not customer_of(path)}
     compiler.newest = newest
     both = replace(newest, entries=dict(sorted(entries.items())))
-    return Mixture(repository, compiler, both, placed, applied).settled().fleet
+    return Mixture(repository, compiler, both, told).settled().fleet
 
 
 def staff_digest(entries: Mapping[str, Entry]) -> str:
@@ -257,8 +268,7 @@ class Mixture:
     repository: History
     compiler: Compiler
     tree: Tree
-    placed: Placed | None
-    applied: Applied
+    told: Told
     known: dict[tuple[tuple[str, str | None], ...], Compiled] = field(default_factory=dict)
     """By mounts: each is compiled once, which is half the time of a settling that holds one customer."""
 
@@ -290,7 +300,7 @@ class Mixture:
 
     def remembered(self, customer: str) -> Iterator[str]:
         """What was applied, but for commits that are gone: a history may have been written anew."""
-        for commit in self.applied(customer):
+        for commit in self.told.applied(customer):
             try:
                 self.folder(customer, commit)
             except GitFailure:
@@ -326,5 +336,5 @@ class Mixture:
                 if commit:
                     entries |= self.folder(customer, commit)
             frozen = frozenset(c for c, commit in mounts.items() if commit is None)
-            self.known[key] = self.compiler.compile(replace(self.tree, entries=entries), frozen, self.placed)
+            self.known[key] = self.compiler.compile(replace(self.tree, entries=entries), frozen, self.told)
         return self.known[key]

@@ -7,12 +7,11 @@ commit is a name here, and time is in the verdicts. Must not know how a host is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reconciler.model import Ahead, Fleet, HostSpec, Report, Rollout, Waves
+from reconciler.model import Ahead, Fleet, HostSpec, Report, Rollout, Waves, approval
 
 Specs = Mapping[str, HostSpec]
 
@@ -143,12 +142,12 @@ def advance(state: Rollout, at: Situation) -> Rollout:
     touched = in_order(state, at)
     if not touched:
         return Rollout(at.target)
-    approval = approval_of(at.target)
+    name = approval_of(at.target)
     failed = "" if at.released else state.failed
     if failed == at.target:
         why = "it was rolled back: mend the documents, or approve of it as it is"
-        return Rollout(state.revision, {}, at.target, failed, (why,), tuple(touched), approval)
-    began = replace(state, target=at.target, failed=failed, approval=approval)
+        return Rollout(state.revision, {}, at.target, failed, (why,), tuple(touched), name)
+    began = replace(state, target=at.target, failed=failed, approval=name)
     broken = [(host, its.why) for host in touched if (its := verdict(state, host, at)) and its.state == "failed"]
     if broken and at.newest.waves.roll_back and not at.released:
         why = f"rolled back, because {' '.join(broken[0])}"
@@ -227,4 +226,4 @@ def waiting(state: Rollout, at: Situation, wave: Iterable[str]) -> list[str]:
 
 def approval_of(target: str) -> str:
     """Of the commit that the rollout began with: later ones of customers do not rename it."""
-    return "h" + hashlib.sha256(f"rollout {target}".encode()).hexdigest()[:15]
+    return approval("rollout", target)

@@ -16,7 +16,7 @@ from reconciler import rollout
 from reconciler.model import Ahead, Fleet, HostSpec, Rollout, Waves
 from reconciler.render import known
 from reconciler.repo import GitFailure, Repository, Tree
-from reconciler.revision import Compiler, Settled, settle_beside, staff_digest
+from reconciler.revision import Compiler, Settled, Told, settle_beside, staff_digest
 
 Verdicts = Callable[[Waves, str, Ahead], rollout.Verdict]
 """How a host is with what it was given."""
@@ -108,9 +108,8 @@ class Turns:
         """What staff's older documents want of the hosts; nothing when they cannot be had any more."""
         if (commit, staff) not in self._specs:
             own = self._compilers.setdefault(staff, compiler.fork())
-            placed, applied = known.placed(files), partial(known.applied, files)
             try:
-                fleet = settle_beside(self.repository, commit, staff, own, placed, applied)
+                fleet = settle_beside(self.repository, commit, staff, own, told(files))
             except GitFailure:
                 fleet = None
             self._specs[commit, staff] = fleet.hosts if fleet else {}
@@ -120,6 +119,10 @@ class Turns:
         """What no host has any more, and what was wanted before."""
         self._compilers = {name: own for name, own in self._compilers.items() if name in staff}
         self._specs = {key: specs for key, specs in self._specs.items() if key[0] == commit and key[1] in staff}
+
+
+def told(files: Files) -> Told:
+    return Told(known.placed(files), partial(known.applied, files), known.lost(files))
 
 
 def at_once(fleet: Fleet) -> bool:

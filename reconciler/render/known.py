@@ -6,13 +6,13 @@ file that is damaged, or that somebody else wrote, says nothing. Must not know h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
 import ryaml
 
-from reconciler.model import Ahead, Rollout
+from reconciler.model import Ahead, Lost, Rollout
 
 Files = Mapping[str, bytes]
 
@@ -59,6 +59,27 @@ def applied(before: Files, customer: str) -> tuple[str, ...]:
 
 def known_manifest(before: Files, host: str) -> str:
     return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))
+
+
+def known_version(data: bytes | None) -> str:
+    """The reconciler that was at work on a host last, by the host's file."""
+    return str(status_of(data).get("reconciler", ""))
+
+
+def held(data: bytes | None, approved: Collection[str]) -> frozenset[str]:
+    """The changes that waited on a host for one of these approvals, by the host's file."""
+    match status_of(data):
+        case {"approval": str() as approval, "held": [*changes]} if approval in approved:
+            return frozenset(str(change) for change in changes)
+    return frozenset()
+
+
+def lost(before: Files) -> Lost | None:
+    """The jails that went at once, as far as they were not let go."""
+    match status_of(before.get("guard.yaml")):
+        case {"lost": [*jails], "of": int() as of}:
+            return Lost(frozenset(str(jail) for jail in jails), of)
+    return None
 
 
 def rollout(before: Files) -> Rollout | None:

@@ -21,6 +21,7 @@ from reconciler.model import (
     Fleet,
     HostSpec,
     Jail,
+    Lost,
     Problem,
     Report,
     Revision,
@@ -29,7 +30,7 @@ from reconciler.model import (
     Site,
     whose,
 )
-from reconciler.render.known import Files, is_jail, known_manifest, status_of, subject
+from reconciler.render.known import Files, is_jail, known_manifest, known_version, status_of, subject
 from reconciler.render.plans import escaped, summary
 from reconciler.render.problems import line
 
@@ -58,6 +59,8 @@ def files(standing: Standing, before: Files) -> dict[str, bytes | None]:
     wanted = {**kept, **dict(host_files(standing, before)), **dict(customer_files(standing))}
     if standing.rollout:
         wanted["rollout.yaml"] = document("RolloutStatus", standing.instance, rollout_status(standing.rollout))
+    if standing.fleet and standing.fleet.lost:
+        wanted["guard.yaml"] = document("GuardStatus", standing.instance, lost_status(standing.fleet.lost))
     wanted["README.md"] = readme(standing, wanted).encode()
     changed: dict[str, bytes | None] = {p: data for p, data in wanted.items() if before.get(p) != data}
     return changed | {path: None for path in before if path not in wanted}
@@ -117,9 +120,11 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         "jails": len(spec.jails),
         "conditions": [host_condition(report)],
         **revisions(report.ready, standing.revision.commit, report.manifest, before),
+        "reconciler": report.version or known_version(before),
         "lastApply": last_apply(report, standing.revision.commit, before),
         "plan": report.plan,
         "approval": report.approval,
+        "held": list(report.held),
         "pending": [change.words for change in report.pending][:LISTED],
         "failures": [f"{f.owner or spec.name}: {f.reason}" for f in (*report.conflicts, *report.failures)],
         "retained": [{"jail": owner, "until": until} for owner, until in report.retained],
@@ -254,6 +259,10 @@ def customer_files(standing: Standing) -> Iterator[tuple[str, bytes]]:
         yield f"{folder}customer.yaml", document("CustomerStatus", customer, status)
 
 
+def lost_status(lost: Lost) -> dict[str, Any]:
+    return {"lost": sorted(lost.jails), "of": lost.of}
+
+
 def rollout_status(rollout: Rollout) -> dict[str, Any]:
     return {
         "revision": rollout.revision,
@@ -295,8 +304,8 @@ def rollout_section(rollout: Rollout | None) -> Iterator[str]:
     if rollout and rollout.target:
         have = sum(has.revision == rollout.target for has in rollout.ahead.values())
         yield f"## Staff's documents of commit `{rollout.target[:12]}` go in waves\n"
-        yield f"{have} of {have + len(rollout.left)} hosts have them. To let them go to all at once, staff commit "
-        yield f"`approvals/{rollout.approval}.yaml`.\n"
+        count = f"{have} of {have + len(rollout.left)} hosts have them."
+        yield f"{count} To let them go to all at once, staff commit `approvals/{rollout.approval}.yaml`.\n"
         yield "".join(f"- {escaped(why)}\n" for why in rollout.waits[:LISTED])
 
 

@@ -252,6 +252,27 @@ def test_an_approval_of_some_jails_lets_no_others_go() -> None:
     assert removing(5, given=given).refusal.startswith("5 of 10 jails")
 
 
+def test_what_is_left_of_approved_changes_goes_too() -> None:
+    """The first half was done when the apply was killed."""
+    held = removing(8)
+    before = [jail(number) for number in range(4, 10)]
+    rest = made(before, before[4:], replace(GIVEN, released=frozenset(held.held)))
+    assert (rest.refusal, len(rest.changes)) == ("", 4)
+    assert made(before, before[5:], replace(GIVEN, released=frozenset(held.held))).refusal.startswith("5 of 6 jails")
+
+
+def test_a_new_version_of_the_reconciler_only_plans_where_it_would_disrupt() -> None:
+    given, before = replace(GIVEN, newcomer="2.0"), [jail(number) for number in range(10)]
+    held = made(before, [jail(0, "anew"), *before[1:]], given)
+    assert held.refusal.startswith("reconciler 2.0 is new to this host, and would stop or restart 1 of its jails")
+    assert held.refusal.endswith(f"approvals/{held.approval}.yaml or run `reconciler apply HOST --digest D`")
+    other = made(before, before[1:], given)
+    assert other.approval == held.approval
+    assert made(before, before[1:], replace(given, approved=frozenset({held.approval}))).refusal == ""
+    assert made(before, before[1:], replace(given, reviewed=True)).refusal == ""
+    assert made(before, [*before, SWITCH], given).refusal == ""
+
+
 def test_an_approval_holds_for_what_was_there_and_what_is_to_become_of_it() -> None:
     before = [jail(number) for number in range(5)]
     approvals = {made(before, [jail(number, anew) for number in range(5)]).approval for anew in ("one", "other")}

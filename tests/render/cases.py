@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from reconciler.model import Failure, Report, Site
+from reconciler.model import Ahead, Failure, Lost, Report, Rollout, Site
 from reconciler.render import plans, problems, status
 
 from .pieces import FIRST, SECOND, after, change, fleet, host, mistake, report, standing
@@ -159,6 +160,25 @@ def no_good_commit_at_all() -> Built:
     before = after(standing(fleet(A, B), report(A), report(B)))
     found = (mistake("platform.yaml", "it is missing"),)
     return after(standing(None, head=SECOND, problems=found), before)
+
+
+@case
+def a_change_that_goes_in_waves() -> Built:
+    """By a new version of the reconciler, which host a has not let work yet."""
+    before = after(standing(fleet(A, B), report(A, version="0.1.0"), report(B, version="0.1.0")))
+    ahead = {"a": Ahead(SECOND, frozenset({"acme--db"}))}
+    waits = ("a acme/www: nginx | exited 1",)
+    rollout = Rollout(FIRST, ahead, SECOND, waits=waits, left=("b",), approval="h0123456789abcde")
+    looked = standing(fleet(A, B), report(A), report(B, version="0.2.0"), commit=SECOND, rollout=rollout)
+    return after(looked, before)
+
+
+@case
+def too_much_of_the_fleet_goes_at_once() -> Built:
+    lost = Lost(frozenset({"acme--db", "acme--www", "kiln--www"}), 4)
+    going = replace(fleet(A, B), vanishing=lost.jails, lost=lost)
+    held = report(A, refusal="3 jails of the fleet would be removed", approval="h0123456789abcde", held=("d1", "d2"))
+    return after(standing(going, held, report(B)))
 
 
 @case

@@ -63,12 +63,12 @@ def host(name: str, *ids: str) -> HostSpec:
     return HostSpec(name, "linux", "cam", ssh, "/var/lib/reconciler", (*jails, *rules))
 
 
-def report(spec: HostSpec, version: str = "1", **fields: Any) -> Report:
-    """`version`: of what is wanted of the host and each of its jails; "1 acme--www=2" for one that differs."""
-    common, *others = version.split()
+def report(spec: HostSpec, wanted: str = "1", **fields: Any) -> Report:
+    """`wanted`: of what is wanted of the host and each of its jails; "1 acme--www=2" for one that differs."""
+    common, *others = wanted.split()
     versions = dict(other.split("=") for other in others)
     owners = tuple((j.id, sha256(f"{j.id} {versions.get(j.id, common)}".encode()).hexdigest()) for j in spec.jails)
-    return replace(Report(spec.name, sha256(repr((spec.name, version)).encode()).hexdigest(), owners), **fields)
+    return replace(Report(spec.name, sha256(repr((spec.name, wanted)).encode()).hexdigest(), owners), **fields)
 
 
 def change(words: str, owner: str = "", **fields: Any) -> Change:
@@ -81,7 +81,8 @@ def fleet(*hosts: HostSpec, sites: tuple[Site, ...] = (), frozen: frozenset[str]
 
 def standing(fleet: Fleet | None, *reports: Report, commit: str = FIRST, **fields: Any) -> Standing:
     revision = Revision({"": commit if fleet else None, **fields.pop("mounts", {})})
-    return Standing("main", fields.pop("head", commit), revision, fleet, fields.pop("problems", ()), as_map(reports))
+    problems, rollout = fields.pop("problems", ()), fields.pop("rollout", None)
+    return Standing("main", fields.pop("head", commit), revision, fleet, problems, as_map(reports), rollout)
 
 
 def as_map(reports: tuple[Report, ...]) -> Mapping[str, Report]:

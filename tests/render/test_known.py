@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ryaml
+
+from reconciler.model import Ahead, Lost, Rollout
 from reconciler.render import known
 
 
@@ -28,3 +31,33 @@ def test_the_commits_that_a_customers_jails_are_made_from() -> None:
 
 def test_the_host_that_a_jail_is_on() -> None:
     assert known.placed(FILES)["acme--db"] == "a"
+
+
+def told(**status: object) -> bytes:
+    return ryaml.dumps({"status": status}).encode()
+
+
+def test_what_waited_for_an_approval_that_is_there_now() -> None:
+    file = told(approval="h1", held=["c1", "c2"])
+    assert known.held(file, {"h1", "h2"}) == {"c1", "c2"}
+    assert known.held(file, {"h2"}) == known.held(None, {"h1"}) == frozenset()
+
+
+def test_how_far_a_rollout_was() -> None:
+    ahead = {"a": {"revision": "c2", "unwell": ["acme--www"]}, "b": {"revision": "c2"}, "c": "?"}
+    file = told(revision="c1", target="c2", failed="", ahead=ahead, waits=["a burns"])
+    expected = Rollout("c1", {"a": Ahead("c2", frozenset({"acme--www"})), "b": Ahead("c2")}, "c2")
+    assert known.rollout({"rollout.yaml": file}) == expected
+    assert known.rollout({}) is known.rollout({"rollout.yaml": b"status: ["}) is None
+
+
+def test_who_is_not_well() -> None:
+    fine, ill = told(host="a", conditions=[{"status": "True"}]), told(host="a", conditions=[{"status": "False"}])
+    files = {"customers/acme/jails/db.yaml": fine, "customers/acme/jails/www.yaml": ill, "hosts/a.yaml": ill}
+    assert known.unwell(files) == {"a": {"", "acme--www"}}
+    assert known.unwell({"hosts/a.yaml": fine, "README.md": ill}) == {}
+
+
+def test_who_was_lost_at_once() -> None:
+    assert known.lost({"guard.yaml": told(lost=["acme--1"], of=3)}) == Lost(frozenset({"acme--1"}), 3)
+    assert known.lost({"guard.yaml": told(lost="?", of=3)}) is None

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model import Fleet, Rule
+from reconciler.model import Fleet, Lost, Rule
 from reconciler.repo import Repository, Tree
-from reconciler.revision import Compiler, Settled, settle
+from reconciler.revision import Compiler, Settled, Told, settle
 
 BASE = Path(__file__).parent.parent / "cases" / "kinds" / "base"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgSign=false")
@@ -63,10 +63,14 @@ class Company:
         return self.git("rev-parse", "HEAD")
 
     def settle(
-        self, compiler: Compiler | None = None, placed: dict[str, str] | None = None, applied: tuple[str, ...] = ()
+        self,
+        compiler: Compiler | None = None,
+        placed: dict[str, str] | None = None,
+        applied: tuple[str, ...] = (),
+        lost: Lost | None = None,
     ) -> Settled:
         repository, head = Repository.open(self.work), self.git("rev-parse", "HEAD")
-        return settle(repository, head, compiler or Compiler(), placed, lambda customer: applied)
+        return settle(repository, head, compiler or Compiler(), Told(placed or {}, lambda customer: applied, lost))
 
 
 @pytest.fixture
@@ -358,6 +362,25 @@ def test_a_few_jails_may_go(company: Company) -> None:
 
 def test_jails_of_a_host_that_left_the_repository_are_not_counted(company: Company) -> None:
     assert not vanishing(company, STAND | {**GONE, "acme--3": "gone"})
+
+
+def test_the_first_of_them_that_goes_does_not_make_the_others_few(company: Company) -> None:
+    fleet = company.settle(placed=STAND | GONE).fleet
+    assert fleet and fleet.lost == Lost(frozenset(GONE), 5)
+    left = {**STAND, "acme--3": "b"}
+    later = company.settle(placed=left, lost=fleet.lost).fleet
+    assert later and (later.vanishing, later.lost) == ({"acme--3"}, fleet.lost)
+    assert not vanishing(company, left)
+
+
+def test_who_has_a_document_again_is_not_counted_any_more(company: Company) -> None:
+    lost = Lost(frozenset(GONE), 5)
+    company.commit({f"customers/acme/jails/{name}.yaml": jail(name, host="b") for name in ("j2", "j3")})
+    placed = {**STAND, "acme--1": "a", "acme--j2": "b", "acme--j3": "b"}
+    fleet = company.settle(placed=placed, lost=Lost(frozenset({"acme--1", "acme--j2", "acme--j3"}), 5)).fleet
+    assert fleet and (fleet.vanishing, fleet.lost) == (frozenset(), None)
+    gone = company.settle(placed=STAND, lost=lost).fleet
+    assert gone and gone.lost is None
 
 
 # ── jails do not move ────────────────────────────────────────────────────────────────────────────────────────

@@ -396,7 +396,9 @@ def git_folder(url: str) -> Path | None:
 
 def asked_of(fleet: Fleet, host: str) -> tuple[object, ...]:
     """All that a pass over this host depends on."""
-    return fleet.hosts.get(host), fleet.frozen, fleet.guard, fleet.approvals, fleet.vanishing
+    spec = fleet.hosts.get(host)
+    still = [jail.id for jail in spec.jails if jail.id in fleet.suspended] if spec and fleet.suspended else []
+    return spec, still, fleet.frozen, fleet.guard, fleet.approvals, fleet.vanishing
 
 
 def webhook_secret(config: Config) -> bytes:

@@ -161,6 +161,11 @@ class Nic:
     private: str = ""
     """The one of the addresses that its own host alone knows, or ""."""
 
+    @property
+    def public(self) -> tuple[str, ...]:
+        """The addresses that nobody else in the fleet can have, without the lengths of their prefixes."""
+        return tuple(a.partition("/")[0] for a in self.addresses if a != self.private)
+
 
 @dataclass(frozen=True, slots=True)
 class LinkEnd:
@@ -480,6 +485,8 @@ class Fleet:
     lost: Lost | None = None
     """Why they wait: what the first of them that goes must not make few."""
     waves: Waves = field(default_factory=Waves)
+    suspended: Mapping[str, str] = field(default_factory=dict)
+    """Jail's id → the document that says that nothing of it is to be changed."""
 
 
 # ── resources, and what is done to them ──────────────────────────────────────────────────────────────────────

@@ -77,7 +77,7 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     untouched = given.untouched | {failure.owner for failure in (*conflicts, *exchanged)}
     vain = tuple(in_vain(ordered, untouched))
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
-    last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched)
+    last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched & holders(seen.inventory))
     changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
     waits = Held(frozen_refusal(seen, given))
     if not waits.why and not given.reviewed:
@@ -133,7 +133,7 @@ def obstructed(manifest: Manifest, seen: Observation) -> Iterator[Failure]:
 
 
 def frozen_refusal(seen: Observation, given: Circumstances) -> str:
-    held = sorted({whose(o.owner) for o in seen.inventory} & given.frozen)
+    held = sorted(set(map(whose, holders(seen.inventory))) & given.frozen)
     return f"no good commit is known of {', '.join(held)}, which has jails here: nothing is changed" if held else ""
 
 
@@ -306,6 +306,11 @@ def unused(last: Iterable[Change], busy: frozenset[str], untouched: frozenset[st
     it is, or that fails on the way, may still run on the files that its next version does without."""
     waits = busy - {""}
     return [replace(c, waits=waits) if not c.owner else c for c in last if c.owner or not untouched]
+
+
+def holders(inventory: Iterable[Owned]) -> frozenset[str]:
+    """Who has something on the host."""
+    return frozenset(owned.owner for owned in inventory)
 
 
 def removal(owned: Owned, today: date) -> Change:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from reconciler.kinds import STAFF, TENANT, Expansion, Staff, Tenant
 from reconciler.kinds.approval import approvals
@@ -56,6 +57,7 @@ class Household:
     folder: Folder
     expansions: tuple[Expansion, ...]
     places: tuple[Place, ...] = ()
+    suspended: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
@@ -112,9 +114,9 @@ def resolve(
     }
     conflicts = list(claim_conflicts(households))
     problems = {c: (*h.problems, *(p for owner, p in conflicts if owner == c)) for c, h in households.items()}
-    fleet = Fleet(
-        Hosts(staff, households), sites(households), frozen, guard(staff), approvals(staff), waves=waves(staff)
-    )
+    hosts, allowed = Hosts(staff, households), approvals(staff)
+    still = {jail: path for household in households.values() for jail, path in household.suspended.items()}
+    fleet = Fleet(hosts, sites(households), frozen, guard(staff), allowed, waves=waves(staff), suspended=still)
     return Resolved(fleet, {c: p for c, p in problems.items() if p}, households, staff)
 
 
@@ -153,7 +155,15 @@ def expand(folder: Folder, staff: Staff) -> Household:
         return Household(folder, () if folder.problems else (Expansion(problems=(lost,)),))
     jails, tunnels = kinds.get("Jail", Named()), kinds.get("Tunnel", Named())
     tenant = Tenant(customer, jails, secrets(folder), staff, lists(folder), tunnels)
-    return Household(folder, tuple(expand_tenant(kinds, staff, tenant)), tuple(tenant.places.values()))
+    expansions = tuple(expand_tenant(kinds, staff, tenant))
+    return Household(folder, expansions, tuple(tenant.places.values()), dict(suspended(tenant)))
+
+
+def suspended(tenant: Tenant) -> Iterator[tuple[str, str]]:
+    """Jail's id and the document that says so."""
+    for name, place in tenant.places.items():
+        saying = (document for document in (tenant.customer, tenant.jails[name]) if document.spec.get("suspend"))
+        yield from ((place.id, document.path) for document in islice(saying, 1))
 
 
 def expand_staff(folder: Folder, staff: Staff) -> Iterator[Expansion]:

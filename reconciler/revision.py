@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -49,6 +49,8 @@ class Told:
     placed: Placed = field(default_factory=dict)
     applied: Applied = unknown
     lost: Lost | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
+    """Jail's id → the commit that it is made from."""
 
 
 NOTHING = Told()
@@ -212,7 +214,29 @@ def has_moved(customer: str, jail: str, home: str) -> Problem:
 
 
 def settle(repository: History, head: str, compiler: Compiler, told: Told = NOTHING) -> Settled:
-    """The newest mixture of commits without a Problem."""
+    """The newest mixture of commits without a Problem, in which jails that are suspended are as they were made."""
+    settled = mixed(repository, head, compiler, told)
+    fleet = settled.fleet
+    if fleet is None or not fleet.suspended or compiler.newest is None:
+        return settled
+    tree = repository.tree(settled.revision.commit, known=compiler.newest)
+    made = dict(as_made(repository, fleet.suspended, told))
+    still = Mixture(repository, compiler, replace(tree, entries={**tree.entries, **made}), told).settled()
+    if still.fleet is None or still.revision.held != settled.revision.held:
+        return settled  # what it was made from goes with nothing of today: at least it is not touched itself
+    return replace(settled, fleet=replace(fleet, hosts=still.fleet.hosts))
+
+
+def as_made(repository: History, jails: Iterable[str], told: Told) -> Iterator[tuple[str, Entry]]:
+    """The documents that these jails are made from, as far as the status and git know."""
+    for jail in jails:
+        customer, _, name = jail.partition("--")
+        path = f"customers/{customer}/jails/{name}.yaml"
+        with suppress(GitFailure, KeyError):
+            yield path, repository.tree(told.made[jail], f"customers/{customer}").entries[path]
+
+
+def mixed(repository: History, head: str, compiler: Compiler, told: Told) -> Settled:
     compiler.newest = repository.tree(head, known=compiler.newest)
     newest = compiler.compile(compiler.newest, told=told)
     if not newest.problems:

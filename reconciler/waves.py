@@ -122,7 +122,7 @@ class Turns:
 
 
 def told(files: Files) -> Told:
-    return Told(known.placed(files), partial(known.applied, files), known.lost(files))
+    return Told(known.placed(files), partial(known.applied, files), known.lost(files), known.made(files))
 
 
 def at_once(fleet: Fleet) -> bool:

@@ -57,6 +57,24 @@ def applied(before: Files, customer: str) -> tuple[str, ...]:
     return tuple(sorted({commit for commit in found if isinstance(commit, str) and commit}))
 
 
+def addresses(before: Files) -> dict[str, tuple[str, str]]:
+    """Address → the jail's id and host that have it, as far as the status knows."""
+    found: dict[str, tuple[str, str]] = {}
+    for path, data in before.items():
+        if is_jail(path):
+            host, jail = subject(path, data)
+            status = status_of(data)
+            more = status.get("further", ())
+            found |= {str(a): (jail, host) for a in (status.get("address"), *(more if isinstance(more, list) else ()))}
+    return found
+
+
+def made(before: Files) -> dict[str, str]:
+    """Jail's id → the commit that it is made from."""
+    jails = ((subject(path, data)[1], status_of(data)) for path, data in before.items() if is_jail(path))
+    return {jail: commit for jail, told in jails if isinstance(commit := told.get("appliedRevision"), str) and commit}
+
+
 def known_manifest(before: Files, host: str) -> str:
     return str(status_of(before.get(f"hosts/{host}.yaml")).get("manifest", ""))
 

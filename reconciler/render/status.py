@@ -190,8 +190,13 @@ def revisions(is_ready: bool, commit: str, manifest: str, before: bytes | None) 
 def jail_status(jail: Jail, report: Report, standing: Standing, digest: str, before: bytes | None) -> dict[str, Any]:
     held = standing.revision.mounts.get(f"customers/{jail.customer}")
     conditions, is_ready = jail_conditions(jail, report)
+    address, *further = jail.nic.public
+    known = status_of(before)
+    if known and not is_ready:  # what it may still have nobody else must take
+        address, further = known.get("address", address), known.get("further", further)
     return {
-        "address": jail.nic.addresses[0].partition("/")[0],
+        "address": address,
+        "further": further,
         "blueprint": jail.blueprint,
         "conditions": conditions,
         **revisions(is_ready, held or standing.revision.commit, digest, before),

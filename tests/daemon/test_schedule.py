@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fake import specs
 from reconciler.config import Config, DaemonConfig, SourceConfig, WebConfig
 from reconciler.daemon import LATEST, SECOND_LOOK, SOONEST, Daemon, forever, git_folder
 from reconciler.lease import Lease
@@ -65,6 +66,11 @@ def test_a_commit_wakes_the_hosts_it_is_about(config: Config) -> None:
     assert woken(config, BOTH, replace(BOTH, frozen=frozenset({"acme"}))) == [["a", "b"]]
     assert woken(config, BOTH, replace(BOTH, approvals={"h0123456789abcde": "2026-12-01"})) == [["a", "b"]]
     assert woken(config, BOTH, replace(BOTH, vanishing=frozenset({"acme--www"}))) == [["a", "b"]]
+
+
+def test_suspending_a_jail_wakes_its_host_alone(config: Config) -> None:
+    here = replace(BOTH, hosts={"a": replace(A, parts=(specs.jail("acme--www"),)), "b": B})
+    assert woken(config, here, replace(here, suspended={"acme--www": "customers/acme/jails/www.yaml"})) == [["a"]]
 
 
 def test_without_a_good_commit_hosts_are_left_as_they_are(config: Config) -> None:

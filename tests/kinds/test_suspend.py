@@ -1,4 +1,4 @@
-"""`suspend: true`, in each of the two documents that may say it."""
+"""`suspend: true`, in each of the four documents that may say it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ def test_a_host_is_suspended_alone(company: Path) -> None:
 def test_the_platform_suspends_all_hosts(company: Path) -> None:
     hosts = suspended(company, "platform.yaml").hosts
     assert {spec.suspended for spec in hosts.values()} == {"platform.yaml"}
+
+
+def test_a_jail_is_suspended_alone(company: Path) -> None:
+    path = "customers/acme/jails/www.yaml"
+    assert suspended(company, path).suspended == {"acme--www": path}
+
+
+def test_a_customer_suspends_all_its_jails(company: Path) -> None:
+    path = "customers/acme/customer.yaml"
+    (company / "customers/acme/jails/shop.yaml").write_text(
+        (company / "customers/acme/jails/www.yaml").read_text().replace("name: www", "name: shop")
+    )
+    assert suspended(company, path).suspended == {"acme--shop": path, "acme--www": path}

@@ -68,9 +68,12 @@ class Company:
         placed: dict[str, str] | None = None,
         applied: tuple[str, ...] = (),
         lost: Lost | None = None,
+        made: dict[str, str] | None = None,
     ) -> Settled:
         repository, head = Repository.open(self.work), self.git("rev-parse", "HEAD")
-        return settle(repository, head, compiler or Compiler(), Told(placed or {}, lambda customer: applied, lost))
+        return settle(
+            repository, head, compiler or Compiler(), Told(placed or {}, lambda customer: applied, lost, made or {})
+        )
 
 
 @pytest.fixture
@@ -381,6 +384,53 @@ def test_who_has_a_document_again_is_not_counted_any_more(company: Company) -> N
     assert fleet and (fleet.vanishing, fleet.lost) == (frozenset(), None)
     gone = company.settle(placed=STAND, lost=lost).fleet
     assert gone and gone.lost is None
+
+
+# ── suspended jails ──────────────────────────────────────────────────────────────────────────────────────────
+
+STILL = "suspend: true"
+
+
+def greeting(settled: Settled, id: str) -> str:
+    assert settled.fleet is not None
+    (found,) = [j for host in settled.fleet.hosts.values() for j in host.jails if j.id == id]
+    return dict(found.environment)["GREETING"]
+
+
+def test_a_suspended_jail_is_wanted_as_it_was_made(company: Company) -> None:
+    made = company.commit({SHOP: jail("shop", "parameters: {GREETING: Moin}")})
+    company.commit({SHOP: jail("shop", STILL, "parameters: {GREETING: Servus}", "nic: shop_0")})
+    settled = company.settle(made={"acme--shop": made})
+    assert settled.fleet and settled.fleet.suspended == {"acme--shop": SHOP}
+    assert greeting(settled, "acme--shop") == "Moin"
+    assert greeting(settled, "acme--www") == "Hello"
+    company.commit({SHOP: jail("shop", "parameters: {GREETING: Servus}")})
+    assert greeting(company.settle(made={"acme--shop": made}), "acme--shop") == "Servus"
+
+
+def test_a_suspended_jail_that_was_never_made_is_as_its_document_says(company: Company) -> None:
+    company.commit({SHOP: jail("shop", STILL)})
+    assert greeting(company.settle(), "acme--shop") == "Hello"
+    assert greeting(company.settle(made={"acme--shop": "0" * 40}), "acme--shop") == "Hello"
+
+
+def test_a_suspended_jail_of_a_held_customer_is_as_it_was_made_too(company: Company) -> None:
+    made = company.commit({SHOP: jail("shop", "parameters: {GREETING: Moin}")})
+    good = company.commit({SHOP: jail("shop", STILL, "parameters: {GREETING: Servus}")})
+    company.commit({WWW: BROKEN})
+    settled = company.settle(made={"acme--shop": made})
+    assert settled.revision.held == {"acme": good}
+    assert settled.fleet and settled.fleet.suspended == {"acme--shop": SHOP}
+
+
+def test_what_a_jail_was_made_from_may_go_with_nothing_of_today(company: Company) -> None:
+    """Its blueprint's parameter is gone: it is not touched, and holds nobody."""
+    made = company.commit({SHOP: jail("shop", "parameters: {GREETING: Moin}")})
+    plain = (company.work / "blueprints/web.yaml").read_text().partition("  parameters:")[0]
+    head = company.commit({"blueprints/web.yaml": plain, SHOP: jail("shop", STILL)})
+    settled = company.settle(made={"acme--shop": made})
+    assert (settled.revision.mounts, settled.problems) == ({"": head}, ())
+    assert settled.fleet and settled.fleet.suspended == {"acme--shop": SHOP}
 
 
 # ── jails do not move ────────────────────────────────────────────────────────────────────────────────────────

@@ -403,7 +403,8 @@ class Fleet:
     frozen: frozenset[str] = frozenset()
     guard: Guard = field(default_factory=Guard)
     approvals: Mapping[str, str] = field(default_factory=dict)
-    """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
+    """What staff let happen that nothing else does, as in `Plan.approval` and `Retained.purge` → the last day on which
+    they do."""
     vanishing: frozenset[str] = frozenset()
     """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
 
@@ -502,7 +503,7 @@ class Observation:
     """Key → what is in its way on this host, that nobody but the administrator may move."""
 
 
-Action = Literal["create", "update", "remove", "retain", "release"]
+Action = Literal["create", "update", "remove", "retain", "release", "purge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,6 +565,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """Data of a jail that is gone, kept until that day at least; `purge` is what the approval is called that lets it
+    be deleted afterwards."""
+
+    jail: str
+    until: str
+    purge: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one pass did on one host, and what is left. Holds no time and nothing of the reconciler's own machine."""
 
@@ -583,8 +594,7 @@ class Report:
     """What the approval is called for which the plan waits."""
     hold: str = ""
     unreachable: str = ""
-    retained: tuple[tuple[str, str], ...] = ()
-    """(jail, day until which its data is kept)"""
+    retained: tuple[Retained, ...] = ()
 
     @property
     def ready(self) -> bool:

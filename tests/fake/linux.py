@@ -334,6 +334,14 @@ class Debian:
     def unretain(self, directory: str) -> None:
         self.delete(f"{directory}/retained")
 
+    def purge(self, home: str, jail: str, day: str) -> None:
+        for name, wanted in (("owner", jail), ("retained", day)) if home in self.files else ():
+            found = self.files.get(f"{home}/{name}", Node("f")).content.decode().strip()
+            if found != wanted:
+                raise StepFailed(f"{home}/{name} does not say {wanted}")
+        for path in self.below(home):
+            del self.files[path]
+
     def machine(self, unit: str, verb: str) -> None:
         if unit in self.processes:
             self.processes[unit].settings, self.processes[unit].overrides = self.unit(unit), ""
@@ -514,7 +522,7 @@ CALLS: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
     for name in (
         "network", "fail", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain",
-        "unretain", "machine", "open_files", "no_machine", "reload_units", "spiped_is_there",
+        "unretain", "purge", "machine", "open_files", "no_machine", "reload_units", "spiped_is_there",
     )
 }  # fmt: skip
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""

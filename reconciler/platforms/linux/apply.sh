@@ -86,12 +86,17 @@ places() {
     done
 }
 
-# retain DIRECTORY DAY: data is never deleted, only marked.
-retain() {
-    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+no_dataset() { :; }
+
+# unused DIRECTORY JAIL: in whoever's namespace. Mounts within one file system do not stop who deletes. What something is
+# mounted of is told from the root of its file system (proc(5), mountinfo): the end of that is ours.
+unused() {
+    used=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | awk -v top="$(cd "$1" && pwd -P)" -v home="/jails/$2([.]purging)?" '
+        $5 == top || index($5, top "/") == 1 || $4 ~ (home "(/.*)?$") { print $5; exit }')
+    [ -z "$used" ] || fail "$1 is in use: $used is mounted in it, or of it"
 }
 
-unretain() { rm -f "$1/retained"; }
+wipe() { rm -rf --one-file-system "$1"; }
 
 # machine UNIT start|restart|keep: what `systemctl set-property` and `systemctl edit` wrote is taken back.
 machine() {

@@ -1,9 +1,10 @@
 """A Change → the steps that carry it out on a Linux host.
 
-In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Three tables, one for making and mending,
-one for removal, one for going back; a removal knows only the key and the inventory's entry, because the resource has
-left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps may be
-begun again after a kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Four tables: for making and mending, for
+removal, for the end of data, for going back; a removal knows only the key and the inventory's entry, because the
+resource has left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps
+may be begun again after a kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this
+file, and in `apply.sh` above it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carrie
 
 
 def commands(change: Change) -> tuple[Step, ...]:
-    return carried_out(change, MAKE, REMOVE)
+    return carried_out(change, MAKE, REMOVE, PURGE)
 
 
 # ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
@@ -214,6 +215,14 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "jail/1": remove_jail,
     "tunnel/1": remove_tunnel,
 }
+
+
+def purge_data(before: Owned) -> Iterator[Step]:
+    yield Call("purge", (before.undo, name_of(before), before.retained))
+
+
+PURGE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {"data/1": purge_data}
+"""Of what is retained: apart from what is removed without an approval."""
 
 
 # ── going back ───────────────────────────────────────────────────────────────────────────────────────────────

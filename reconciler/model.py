@@ -501,6 +501,8 @@ class Observation:
     """Digests, as in `Manifest.ground`, of what was taken back because it cut the host off."""
     obstacles: Mapping[str, str] = field(default_factory=dict)
     """Key → what is in its way on this host, that nobody but the administrator may move."""
+    disrupts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Key → attribute → as in Resource, where it depends on the host what happens."""
 
 
 Action = Literal["create", "update", "remove", "retain", "release", "purge"]

@@ -152,7 +152,7 @@ def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Own
         key=resource.key,
         owner=resource.owner,
         words=words(resource, differences, new or kept, returns),
-        disrupts=disruption(resource, differences),
+        disrupts=disruption(resource, differences, seen),
         resource=resource,
         differences=differences,
         before=before,
@@ -160,9 +160,10 @@ def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Own
     )
 
 
-def disruption(resource: Resource, differences: Iterable[tuple[str, str, str]]) -> str:
+def disruption(resource: Resource, differences: Iterable[tuple[str, str, str]], seen: Observation) -> str:
     """Only what was there can be disturbed."""
-    return next((resource.disrupts[a] for a, was, _ in differences if was and a in resource.disrupts), "")
+    disrupts = {**resource.disrupts, **seen.disrupts.get(resource.key, {})}
+    return next((disrupts[a] for a, was, _ in differences if was and a in disrupts), "")
 
 
 def words(resource: Resource, differences: tuple[tuple[str, str, str], ...], new: bool, returns: bool) -> str:

@@ -6,6 +6,7 @@ import itertools
 import shlex
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,40 @@ def test_data_that_was_being_deleted_when_the_host_went_down_is_gone_and_comes_b
         assert host.run(f"ls -d {home}.* 2>/dev/null || :").stdout == ""
     assert at > 2
     host.run(f"rm -rf {home}*")
+
+
+SHOP_HOME, SHOP = f"{HOMES}/acme--shop", "customers/acme/jails/shop.yaml"
+SHARING = "truncate -s 256M /srv/fs; mkfs.btrfs -q /srv/fs; mount -o loop /srv/fs /var/lib/reconciler"
+
+
+@pytest.mark.skipif("btrfs" not in Path("/proc/filesystems").read_text(), reason="a kernel without btrfs")
+def test_where_storage_can_a_jails_data_is_copied_before_something_else_runs_on_it(
+    spare: Callable[[str], World],
+) -> None:
+    world = spare("a")
+    host = world["a"]
+    host.run(f"for n in $(seq 0 31); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done; {SHARING}")
+    bare(world)
+    world.jail("acme", "shop", blueprint="nginx", host="a")
+    world.converge("a")
+    host.run(f"cd {SHOP_HOME}; head -c 20000000 /dev/urandom >data/data/large; ln -s /etc/shadow data/data/link; sync")
+    host.run(f"cd {SHOP_HOME}; for n in 1 2 3; do mkdir -p snapshots/$n; touch -d 2020-01-0$n snapshots/$n; done")
+    used = "sync; df --output=used -k /var/lib/reconciler | tail -n 1"
+    before = int(host.run(used).stdout)
+    world.edit(SHOP, limits={"memory": "200Mi"})
+    assert not [change.disrupts for change in world.converge("a")["a"].done if change.disrupts]
+    world.edit(SHOP, restart=1)
+    disrupted = [change.disrupts for change in world.converge("a")["a"].done if change.disrupts]
+    assert disrupted == ["restart of jail acme--shop, snapshot first"]
+    taken, *others = host.run(f"ls -t {SHOP_HOME}/snapshots").stdout.split()
+    assert others == ["3", "2"]
+    assert int(host.run(used).stdout) - before < 5000
+    same = f"cd {SHOP_HOME}; cmp data/data/large snapshots/{taken}/data/data/large; readlink snapshots/*/data/data/link"
+    assert host.run(f"{same}; stat -c %a:%u snapshots/{taken}").stdout == "/etc/shadow\n700:0\n"
+    # killed while it was copied: the jail stands still
+    host.run(f"systemctl stop reconciler-jail-acme--shop; mkdir {SHOP_HOME}/snapshots/half.new")
+    assert "snapshot" not in str([change.disrupts for change in world.converge("a")["a"].done])
+    assert host.run(f"ls -t {SHOP_HOME}/snapshots").stdout.split() == ["half", taken, "3"]
 
 
 RULES, SETTINGS = "/etc/reconciler/firewall.nft", "/etc/sysctl.d/99-reconciler.conf"

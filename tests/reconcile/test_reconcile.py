@@ -88,6 +88,20 @@ def test_a_purge_that_fails_is_told_and_the_data_stays_known() -> None:
     assert host.machine.below("/var/lib/reconciler/jails/acme--www/data")
 
 
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_snapshot_is_promised_where_storage_can_and_only_before_something_else_runs(shares: bool) -> None:
+    host, home = FakeHost(), "/var/lib/reconciler/jails/acme--www"
+    host.machine.shares = shares
+    assert {change.disrupts for change in run(WWW, host).done} == {""}
+    first = ", snapshot first" if shares else ""
+    again = run(specs.spec(specs.jail("acme--www", restart=1)), host)
+    assert [change.disrupts for change in again.done if change.disrupts] == [f"restart of jail acme--www{first}"]
+    assert any(path.startswith(f"{home}/snapshots/") for path in host.machine.files) == shares
+    host.machine.processes[unit("acme--www")].lost = True
+    mended = run(specs.spec(specs.jail("acme--www", restart=1)), host)
+    assert [change.disrupts for change in mended.done if change.disrupts] == ["restart of jail acme--www"]
+
+
 # ── taken back ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

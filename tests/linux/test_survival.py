@@ -171,6 +171,23 @@ def test_where_storage_can_a_jails_data_is_copied_before_something_else_runs_on_
     assert int(host.run(used).stdout) - before < 5000
     same = f"cd {SHOP_HOME}; cmp data/data/large snapshots/{taken}/data/data/large; readlink snapshots/*/data/data/link"
     assert host.run(f"{same}; stat -c %a:%u snapshots/{taken}").stdout == "/etc/shadow\n700:0\n"
+    # as README.md says
+    back = f"mv data data.now; cp -a --reflink=auto snapshots/{taken}/data data"
+    unit = "reconciler-jail-acme--shop"
+    host.run(
+        f"cd {SHOP_HOME}; rm data/data/large; systemctl stop {unit}; {back}; systemctl start {unit}; rm -r data.now"
+    )
+    assert not world.words("a")
+    host.run(same)
+    # no copy can be had
+    functions = "\n".join([PLATFORMS["linux"].PRELUDE, APPLY, "set -e; cp() { echo no room; return 1; }"])
+    failed = host.run(f"{functions}\nsnapshot {unit} {SHOP_HOME} another 2>&1", check=False)
+    assert failed.stdout == "no room\nno snapshot, and the jail runs as before\n"
+    assert host.run(f"systemctl is-active {unit}; ls -t {SHOP_HOME}/snapshots").stdout.split() == [
+        "active",
+        taken,
+        *others,
+    ]
     # killed while it was copied: the jail stands still
     host.run(f"systemctl stop reconciler-jail-acme--shop; mkdir {SHOP_HOME}/snapshots/half.new")
     assert "snapshot" not in str([change.disrupts for change in world.converge("a")["a"].done])

@@ -479,7 +479,8 @@ class Fleet:
     frozen: frozenset[str] = frozenset()
     guard: Guard = field(default_factory=Guard)
     approvals: Mapping[str, str] = field(default_factory=dict)
-    """What staff let happen although a guard holds it back, as in `Plan.approval` → the last day on which they do."""
+    """What staff let happen that nothing else does, as in `Plan.approval` and `Retained.purge` → the last day on which
+    they do."""
     vanishing: frozenset[str] = frozenset()
     """Jails whose documents are gone, when so many of the fleet's go at once that it waits for an approval."""
     lost: Lost | None = None
@@ -581,9 +582,11 @@ class Observation:
     """Digests, as in `Manifest.ground`, of what was taken back because it cut the host off."""
     obstacles: Mapping[str, str] = field(default_factory=dict)
     """Key → what is in its way on this host, that nobody but the administrator may move."""
+    disrupts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Key → attribute → as in Resource, where it depends on the host what happens."""
 
 
-Action = Literal["create", "update", "remove", "retain", "release"]
+Action = Literal["create", "update", "remove", "retain", "release", "purge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,6 +655,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """Data of a jail that is gone, kept until that day at least; `purge` is what the approval is called that lets it
+    be deleted afterwards."""
+
+    jail: str
+    until: str
+    purge: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one pass did on one host, and what is left. Holds no time and nothing of the reconciler's own machine."""
 
@@ -675,8 +688,7 @@ class Report:
     unreachable: str = ""
     version: str = ""
     """The reconciler's, once it was let work on this host."""
-    retained: tuple[tuple[str, str], ...] = ()
-    """(jail, day until which its data is kept)"""
+    retained: tuple[Retained, ...] = ()
 
     @property
     def ready(self) -> bool:

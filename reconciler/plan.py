@@ -29,13 +29,14 @@ from reconciler.model import (
     Owned,
     Plan,
     Resource,
+    Retained,
     Rule,
     approval,
     whose,
 )
 
 RETENTION = timedelta(days=14)
-"""How long the data of a removed jail is kept at least."""
+"""How long the data of a removed jail is kept at least; for good, unless somebody approves of its end."""
 DATA, JAIL = "data/", "jail/"
 """Types that every platform has: what is retained instead of removed, and what runs."""
 DATASET = "dataset/"
@@ -78,7 +79,8 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     vain = tuple(in_vain(ordered, untouched))
     conflicts, untouched = (*conflicts, *exchanged, *vain), untouched | {failure.owner for failure in vain}
     last = unused(last, frozenset(c.owner for c in (*first, *ordered)), untouched & holders(seen.inventory))
-    changes = [c for c in (*first, *ordered, *last) if not untouched & {c.owner, ""}]
+    ended = purges(manifest, seen.inventory, given)
+    changes = [c for c in (*first, *ordered, *last, *ended) if not untouched & {c.owner, ""}]
     waits = Held(frozen_refusal(seen, given))
     if not waits.why and not given.reviewed:
         waits = held_back(manifest, changes, seen, given)
@@ -145,16 +147,17 @@ def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Own
     is_now = seen.states.get(resource.key, {})
     differences = tuple((a, is_now.get(a, ""), want) for a, want in resource.state.items() if is_now.get(a) != want)
     before = inventory.get(resource.key)
-    returns = before is not None and before.retained != ""
-    if not differences and not returns:
+    kept = before is not None and before.retained != ""
+    if not differences and not kept:
         return None
     new = before is None or not is_now
+    returns = kept and (resource.undo not in resource.state or resource.undo in is_now)
     return Change(
         action="create" if new else "update",
         key=resource.key,
         owner=resource.owner,
-        words=words(resource, differences, new, returns),
-        disrupts=disruption(resource, differences),
+        words=words(resource, differences, new or kept, returns),
+        disrupts=disruption(resource, differences, seen),
         resource=resource,
         differences=differences,
         before=before,
@@ -162,9 +165,10 @@ def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Own
     )
 
 
-def disruption(resource: Resource, differences: Iterable[tuple[str, str, str]]) -> str:
+def disruption(resource: Resource, differences: Iterable[tuple[str, str, str]], seen: Observation) -> str:
     """Only what was there can be disturbed."""
-    return next((resource.disrupts[a] for a, was, _ in differences if was and a in resource.disrupts), "")
+    disrupts = {**resource.disrupts, **seen.disrupts.get(resource.key, {})}
+    return next((disrupts[a] for a, was, _ in differences if was and a in disrupts), "")
 
 
 def words(resource: Resource, differences: tuple[tuple[str, str, str], ...], new: bool, returns: bool) -> str:
@@ -324,6 +328,30 @@ def removal(owned: Owned, today: date) -> Change:
         return Change("release", owned.key, owned.owner, f"leave dataset {name} as it is", before=owned)
     disrupts = f"jail {name} stops" if kind.startswith(JAIL) else ""
     return Change("remove", owned.key, owned.owner, f"remove {noun} {short(name)}", disrupts, before=owned)
+
+
+# ── data of jails that are gone ──────────────────────────────────────────────────────────────────────────────
+
+
+def purges(manifest: Manifest, inventory: Iterable[Owned], given: Circumstances) -> Iterator[Change]:
+    """What of them is deleted: last of all, after its day, and by an approval of exactly this. Nothing of a jail that
+    is wanted again."""
+    owners = {resource.owner for resource in manifest.resources}
+    for owned in inventory:
+        name = purge_of(manifest.host, owned)
+        over = owned.retained != "" and owned.retained < given.today.isoformat()
+        if over and name in given.approved and owned.key.startswith(DATA) and owned.owner not in owners:
+            what = f"delete the data of {owned.owner}, kept until {owned.retained}, approved by {name}"
+            yield Change("purge", owned.key, owned.owner, what, before=owned)
+
+
+def purge_of(host: str, owned: Owned) -> str:
+    """What the approval of its end is called. Kept until another day, it is the data of another life of the jail."""
+    return approval("purge", host, owned.key, owned.undo, owned.retained)
+
+
+def retained(host: str, inventory: Iterable[Owned]) -> tuple[Retained, ...]:
+    return tuple(Retained(o.owner, o.retained, purge_of(host, o)) for o in inventory if o.retained)
 
 
 # ── guards, inventory ────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from reconciler.archives import FetchFailure
 from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Owned, Plan, Report, Rule, Source
-from reconciler.plan import Circumstances, inventory, owner_digests, plan
+from reconciler.plan import Circumstances, inventory, owner_digests, plan, retained
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import settled
 from reconciler.remote import RemoteFailure
@@ -194,7 +194,7 @@ def left(report: Report, planned: Plan, seen: Observation, asked: Pass) -> Repor
         held=planned.held,
         hold=seen.hold,
         degraded=tuple(sorted(seen.degraded.items())),
-        retained=tuple((o.owner, o.retained) for o in seen.inventory if o.retained),
+        retained=retained(report.host, seen.inventory),
     )
 
 

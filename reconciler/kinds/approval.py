@@ -1,7 +1,8 @@
-"""Approval: staff let happen what a guard holds back. Puts nothing on a host by itself; `resolve` reads what it says.
+"""Approval: staff let happen what a guard holds back, or let go the data of a jail that is gone. Puts nothing on a host
+by itself; `resolve` reads what it says.
 
-Its name is that of the held changes, which the status gives: an approval of anything else lets nothing go, and one that
-was not taken back in time ends by itself.
+Its name is that of the held changes or of the data, which the status gives: an approval of anything else lets nothing
+go, and one that was not taken back in time ends by itself.
 """
 
 from __future__ import annotations

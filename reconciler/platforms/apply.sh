@@ -1,6 +1,7 @@
 # Functions that every apply script calls, on every platform. Needs only sh and base tools, and of the platform's own
 # prelude: WORK (a directory that a restart empties), lock (held while descriptor 9 is open), decode (base64),
-# written PATH, token, detached COMMAND.
+# written PATH, token, detached COMMAND; of data, unused DIRECTORY JAIL (fails when something is mounted in it or of it),
+# wipe DIRECTORY (never across a mount) and no_dataset HOME JAIL DAY.
 # Protocol, on standard output: lines of tab-separated fields.
 #   stale                       the inventory is not the one the plan was made against; nothing was done
 #   held                        the hold file is there; nothing was done
@@ -276,4 +277,46 @@ link() {
 delete() {
     if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1" 2>/dev/null || :; else rm -f "$1" "$1.new~"; fi
     written "$1"
+}
+
+# ── data of jails that are gone ──
+# It is marked, and deleted by one function alone, which a change calls that somebody has approved of. A jail's home is
+# a directory of root's in which only ours stand beside what the jail could write to: so these marks are true.
+
+# retain HOME DAY
+retain() {
+    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+}
+
+# unretain HOME: what was being deleted when the apply was killed is not what comes back
+unretain() {
+    rest "$1" "${1##*/}"
+    rm -f "$1/retained"
+}
+
+# purge HOME JAIL DAY: one rename decides. Before it all is whole; after it, it is no jail's data any more.
+purge() {
+    case $1 in */jails/"$2") ;; *) fail "$1 is not where the data of $2 lies" ;; esac
+    no_dataset "$@"
+    rest "$1" "$2"
+    [ -e "$1" ] || [ -L "$1" ] || return 0
+    approved "$@"
+    unused "$1" "$2"
+    mv "$1" "$1.purging"
+    rest "$1" "$2"
+}
+
+# rest HOME JAIL: of a purge that was begun
+rest() {
+    [ -d "$1.purging" ] && [ ! -L "$1.purging" ] || return 0
+    unused "$1.purging" "$2"
+    wipe "$1.purging"
+}
+
+# approved HOME JAIL DAY: whether it is what was approved of; an empty place is what a dataset leaves
+approved() {
+    [ -d "$1" ] && [ ! -L "$1" ] || fail "$1 is no directory"
+    [ -n "$(ls -A "$1")" ] || return 0
+    [ "$(cat "$1/owner" 2>/dev/null)" = "$2" ] || fail "$1/owner does not say $2: whose data is it?"
+    [ "$(cat "$1/retained" 2>/dev/null)" = "$3" ] || fail "$1/retained does not say $3: is the data in use again?"
 }

@@ -81,16 +81,19 @@ Make = Callable[[Change, Resource], Iterator[Step]]
 Remove = Callable[[Owned], Iterator[Step]]
 
 
-def carried_out(change: Change, make: Mapping[str, Make], remove: Mapping[str, Remove]) -> tuple[Step, ...]:
-    """By a platform's two tables, type → steps; what is not in `make` is no more than its files."""
+def carried_out(
+    change: Change, make: Mapping[str, Make], remove: Mapping[str, Remove], purge: Mapping[str, Remove]
+) -> tuple[Step, ...]:
+    """By a platform's tables, type → steps; what is not in `make` is no more than its files."""
     if change.resource is not None:
         return (*make.get(change.resource.type, files_only)(change, change.resource),)
     assert change.before is not None
     if change.action == "retain":
         return (Call("retain", (change.before.undo, change.before.retained)),)
-    if change.type not in remove:
+    undoing = purge if change.action == "purge" else remove
+    if change.type not in undoing:
         return (Call("fail", (f"{change.key} was made by a newer reconciler: this one cannot remove it",)),)
-    return (*remove[change.type](change.before),)
+    return (*undoing[change.type](change.before),)
 
 
 def wanted_files(change: Change, resource: Resource) -> Iterator[File]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from reconciler.model import Change, Report
 
-SIGNS = {"create": "+", "update": "~", "remove": "-", "retain": "-", "release": "~"}
+SIGNS = {"create": "+", "update": "~", "remove": "-", "retain": "-", "release": "~", "purge": "-"}
 COMMENT = 60_000
 """Characters of a Markdown plan; GitHub takes 65,536 in a comment."""
 

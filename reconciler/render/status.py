@@ -127,7 +127,7 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         "held": list(report.held),
         "pending": [change.words for change in report.pending][:LISTED],
         "failures": [f"{f.owner or spec.name}: {f.reason}" for f in (*report.conflicts, *report.failures)],
-        "retained": [{"jail": owner, "until": until} for owner, until in report.retained],
+        "retained": [{"jail": kept.jail, "until": kept.until, "purge": kept.purge} for kept in report.retained],
     }
 
 
@@ -316,14 +316,23 @@ def rollout_section(rollout: Rollout | None) -> Iterator[str]:
 
 def retained_section(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     rows = [
-        (str(entry.get("jail", "")).replace("--", "/", 1), host_row(path, status)[0], str(entry.get("until", "")))
+        retained_row(host_row(path, status)[0], entry)
         for path, status in sorted(hosts.items())
         for entry in status.get("retained", ())
         if isinstance(entry, dict)
     ]
     if rows:
         yield "## Data of jails that are gone\n"
-        yield table(("jail", "on host", "kept until at least"), rows[:LISTED])
+        yield (
+            "It comes back with the jail's document. Nothing deletes it but an approval, when its day has passed: "
+            "commit the file that is named here, with a later day than the one here as its `until`.\n"
+        )
+        yield table(("jail", "on host", "kept until at least", "approval that deletes it"), rows[:LISTED])
+
+
+def retained_row(host: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    jail, until, purge = (str(entry.get(key, "")) for key in ("jail", "until", "purge"))
+    return escaped(jail.replace("--", "/", 1)), host, escaped(until), f"`approvals/{purge}.yaml`"
 
 
 def condition(status: Mapping[str, Any]) -> dict[str, str]:

@@ -200,7 +200,7 @@ RUNTIME: dict[str, dict[str, dict[str, ByHand]]] = {
         "processes": {"set-property": set_property("TasksMax", "7")},
         "cpu": {"set-property": set_property("CPUQuota", "7%")},
         "open files": {"prlimit": lambda m, r: setattr(process(m, r), "open_files", "7")},
-        "overrides": {"edited": lambda m, r: setattr(process(m, r), "overrides", f"/etc/systemd/system/{r.undo}.d/x")},
+        "overrides": {"edited": lambda m, r: setattr(process(m, r), "overrides", f"/etc/systemd/system/{unit(r)}.d/x")},
         "runs": {
             "stopped": lambda m, r: m.no_machine(unit(r)),
             "started otherwise": lambda m, r: setattr(process(m, r), "runs", "something else"),

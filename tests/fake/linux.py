@@ -105,6 +105,8 @@ class Debian:
         self.processes: dict[str, Process] = {}
         self.commands = {*NEEDED, "spiped"}
         self.seals: dict[str, bytes] = {}
+        self.shares = False
+        """Whether a copy of a file takes no room."""
         self.armed = False
         """Somebody waits for what was applied to be confirmed."""
         self.refused: set[str] = set()
@@ -334,6 +336,18 @@ class Debian:
     def unretain(self, directory: str) -> None:
         self.delete(f"{directory}/retained")
 
+    def purge(self, home: str, jail: str, day: str) -> None:
+        for name, wanted in (("owner", jail), ("retained", day)) if home in self.files else ():
+            found = self.files.get(f"{home}/{name}", Node("f")).content.decode().strip()
+            if found != wanted:
+                raise StepFailed(f"{home}/{name} does not say {wanted}")
+        for path in self.below(home):
+            del self.files[path]
+
+    def snapshot(self, unit: str, home: str, name: str) -> None:
+        if self.shares and name:
+            self.put(File(f"{home}/snapshots/{name}", kind="d"))
+
     def machine(self, unit: str, verb: str) -> None:
         if unit in self.processes:
             self.processes[unit].settings, self.processes[unit].overrides = self.unit(unit), ""
@@ -503,6 +517,8 @@ class Debian:
                 yield "sysctl", resource.name, self.settings.get(resource.name, "0")
 
     def about_rules(self) -> Iterator[tuple[str, ...]]:
+        if self.shares:
+            yield "sharing", STATE
         if self.kernel:
             yield "dump", digest(self.kernel)
         stamp = self.files.get(f"{STATE}/firewall.stamp")
@@ -514,7 +530,7 @@ CALLS: dict[str, Callable[..., None]] = {
     name: getattr(Debian, name)
     for name in (
         "network", "fail", "set_sysctl", "load_rules", "no_rules", "unpack", "remove_tree", "places", "retain",
-        "unretain", "machine", "open_files", "no_machine", "reload_units", "spiped_is_there",
+        "unretain", "purge", "snapshot", "machine", "open_files", "no_machine", "reload_units", "spiped_is_there",
     )
 }  # fmt: skip
 """Functions of the prelude. One that is missing here is a KeyError: a new step wants its effect."""

@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from fake import FakeHost, drift
 from reconciler import age
 from reconciler.model import File, Fleet, Manifest, Report
-from reconciler.plan import Circumstances
+from reconciler.plan import Circumstances, retained
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.repo import WorkTree
@@ -185,6 +185,7 @@ class Life(RuleBasedStateMachine):
 
     def reconcile(self, name: str, reviewed: bool = False, approved: frozenset[str] = frozenset()) -> Report:
         spec, host = age.opened(self.fleet.hosts[name], self.identities).spec, self.hosts[name]
+        approved |= {kept.purge for kept in retained(name, host.machine.inventory)}  # too early, all of them
         given = Circumstances(TODAY, self.fleet.guard, approved=approved, reviewed=reviewed)
         report = reconcile(spec, host, host.stock, Pass(given))
         self.jails_write(name)

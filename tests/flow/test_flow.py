@@ -279,6 +279,31 @@ def test_too_much_at_once_is_refused_with_the_numbers(company: Company) -> None:
     assert company.status(SHOP_FILE) == ""
 
 
+def test_data_of_a_jail_that_is_gone_is_deleted_after_its_day_by_the_approval_that_the_status_names(
+    company: Company,
+) -> None:
+    host, home = company.hosts["a"], "/var/lib/reconciler/jails/acme--shop"
+    then = r"s/\t20[0-9-]*\t\t/\t2020-01-31\t\t/"
+    host.run(f"sed -i '{then}' /var/lib/reconciler/inventory; echo 2020-01-31 >{home}/retained")
+    applied(company, "a")
+    assert host.run(f"ls {home}").stdout
+    kept = {entry["jail"]: entry["purge"] for entry in status(company, "hosts/a.yaml")["retained"]}  # type: ignore[attr-defined]
+    assert f"| acme/shop | [a](hosts/a.yaml) | 2020-01-31 | `approvals/{kept['acme--shop']}.yaml` |" in company.status(
+        "README.md"
+    )
+    approve(company, kept["acme--shop"], until="2099-12-31")
+    words = f"delete the data of acme--shop, kept until 2020-01-31, approved by {kept['acme--shop']}"
+    assert applied(company, "a") == f"host a: 1 change done\n  done {words}\n"
+    assert host.run("ls /var/lib/reconciler/jails").stdout.split() == [
+        "acme--back-office",
+        "acme--db",
+        "acme--www",
+        "kiln--www",
+    ]
+    left = {entry["jail"] for entry in status(company, "hosts/a.yaml")["retained"]}  # type: ignore[attr-defined]
+    assert left == {"acme--back-office", "acme--db", "acme--www"}
+
+
 # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

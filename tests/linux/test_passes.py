@@ -54,7 +54,7 @@ def test_a_jail_is_added_removed_and_brought_back_with_its_data(world: World) ->
     world.remove("customers/kiln/jails/two.yaml")
     report = world.converge("a")["a"]
     until = (TODAY + timedelta(days=14)).isoformat()
-    assert report.retained == (("kiln--two", until),)
+    assert [(kept.jail, kept.until) for kept in report.retained] == [("kiln--two", until)]
     assert not opens(address, 80)
     look = "ip netns; machinectl list --no-legend; find /etc; nft list ruleset"
     assert "kiln--two" not in world["a"].run(look).stdout

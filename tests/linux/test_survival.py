@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 
 import pytest
 
-from .test_kill import bare, changed, small
+from reconciler.platforms import PLATFORMS
+from reconciler.platforms.steps import APPLY
+
+from .test_kill import BETWEEN, COUNTER, bare, changed, small
 from .world import World
 
 FOREIGN = """
@@ -70,6 +77,121 @@ def test_data_of_a_removed_jail_is_kept(shared: World) -> None:
     small(shared)
     assert shared.reconcile("a").ready
     assert shared["a"].run(f"cat {precious}").stdout == "much\n"
+
+
+HOMES = "/var/lib/reconciler/jails"
+PLANTED = f"""
+cd {HOMES}/acme--shop/data/data; ln -s / top; ln -s {HOMES}/acme--db neighbour; ln -s nowhere up; mkfifo pipe
+echo x >"$(printf 'a\\nb')"; echo x >'-rf *'; mkdir -p deep/deeper; chmod 0 deep; echo x >{HOMES}/acme--shop/config/x
+"""
+THERE = f"find /srv {HOMES} -printf '%p %i\\0' | sort -z | tr '\\n\\0' '?\\n'"
+IN_USE = {
+    f"mount --bind /srv {HOMES}/acme--shop/data/data/deep": f"umount {HOMES}/acme--shop/data/data/deep",
+    f"mount --bind {HOMES}/acme--shop/data /mnt": "umount /mnt",
+    f"unshare -m sh -c 'mount --bind {HOMES}/acme--shop/config /mnt; echo >/run/bound; exec sleep 99' & "
+    "echo $! >/run/binds; while [ ! -e /run/bound ]; do sleep 0.1; done": "kill $(cat /run/binds)",
+    f"echo 2026-12-24 >{HOMES}/acme--shop/retained": f"echo 2026-02-14 >{HOMES}/acme--shop/retained",
+}
+"""What makes it data that is not what was approved of, and how that ends."""
+
+
+def test_approved_data_is_deleted_whatever_lies_in_it_and_nothing_else_is(shared: World) -> None:
+    small(shared)
+    assert shared.reconcile("a").ready
+    host = shared["a"]
+    host.run(
+        f"mkdir -p /srv/users; echo theirs >/srv/users/data; echo kept >{HOMES}/acme--db/data/data/kept; {PLANTED}"
+    )
+    bare(shared)
+    kept = {one.jail: one for one in shared.reconcile("a").retained}
+    assert {one.until for one in kept.values()} == {"2026-02-14"}
+    late = {"today": date(2026, 2, 15), "approved": frozenset({kept["acme--shop"].purge})}
+    before = host.run(THERE).stdout
+    for use, end in IN_USE.items():
+        host.run(f"{{ {use}; }} >/dev/null 2>&1")
+        (failure,) = shared.reconcile("a", **late).failures
+        assert failure.owner == "acme--shop"
+        assert "is in use" in failure.reason or "does not say 2026-02-14" in failure.reason
+        host.run(end)
+        assert host.run(THERE).stdout == before
+    report = shared.reconcile("a", **late)
+    assert report.ready, report
+    assert [one.jail for one in report.retained] == ["acme--db"]
+    gone = [line for line in before.splitlines() if f"{HOMES}/acme--shop" in line]
+    assert len(gone) > 10
+    left = host.run(THERE).stdout.splitlines()
+    assert left == [line for line in before.splitlines() if line not in gone]
+    assert not shared.reconcile("a", **late).done
+
+
+def test_data_that_was_being_deleted_when_the_host_went_down_is_gone_and_comes_back_to_no_jail(shared: World) -> None:
+    """Killed between any two commands: what has the jail's name is whole, or is not there."""
+    host, home = shared["a"], f"{HOMES}/acme--x"
+    functions = "\n".join([PLATFORMS["linux"].PRELUDE, APPLY, BETWEEN, "set -e"])
+    make = f"mkdir -p {home}/data; echo acme--x >{home}/owner; echo 2026-02-14 >{home}/retained; echo 1 >{home}/data/x"
+    for at in itertools.count(1):
+        host.run(f"rm -rf {home}*; {make}; echo 0 >/run/steps")
+        script = f"{functions}\n{COUNTER % at}\npurge {home} acme--x 2026-02-14"
+        if not host.run(f"setsid sh -c {shlex.quote(script)}", check=False).returncode:
+            break
+        assert host.run(f"ls {home} 2>/dev/null || :").stdout.split() in ([], ["data", "owner", "retained"])
+        again = "mkdir -p {0}; unretain {0}; ls {0}" if at % 2 else "purge {0} acme--x 2026-02-14; ls -d {0}* || :"
+        found = host.run(f"{functions}\n{again.format(home)} 2>/dev/null").stdout.split()
+        assert found == [], at
+        assert host.run(f"ls -d {home}.* 2>/dev/null || :").stdout == ""
+    assert at > 2
+    host.run(f"rm -rf {home}*")
+
+
+SHOP_HOME, SHOP = f"{HOMES}/acme--shop", "customers/acme/jails/shop.yaml"
+SHARING = "truncate -s 256M /srv/fs; mkfs.btrfs -q /srv/fs; mount -o loop /srv/fs /var/lib/reconciler"
+
+
+@pytest.mark.skipif("btrfs" not in Path("/proc/filesystems").read_text(), reason="a kernel without btrfs")
+def test_where_storage_can_a_jails_data_is_copied_before_something_else_runs_on_it(
+    spare: Callable[[str], World],
+) -> None:
+    world = spare("a")
+    host = world["a"]
+    host.run(f"for n in $(seq 0 31); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done; {SHARING}")
+    bare(world)
+    world.jail("acme", "shop", blueprint="nginx", host="a")
+    world.converge("a")
+    host.run(f"cd {SHOP_HOME}; head -c 20000000 /dev/urandom >data/data/large; ln -s /etc/shadow data/data/link; sync")
+    host.run(f"cd {SHOP_HOME}; for n in 1 2 3; do mkdir -p snapshots/$n; touch -d 2020-01-0$n snapshots/$n; done")
+    used = "sync; df --output=used -k /var/lib/reconciler | tail -n 1"
+    before = int(host.run(used).stdout)
+    world.edit(SHOP, limits={"memory": "200Mi"})
+    assert not [change.disrupts for change in world.converge("a")["a"].done if change.disrupts]
+    world.edit(SHOP, restart=1)
+    disrupted = [change.disrupts for change in world.converge("a")["a"].done if change.disrupts]
+    assert disrupted == ["restart of jail acme--shop, snapshot first"]
+    taken, *others = host.run(f"ls -t {SHOP_HOME}/snapshots").stdout.split()
+    assert others == ["3", "2"]
+    assert int(host.run(used).stdout) - before < 5000
+    same = f"cd {SHOP_HOME}; cmp data/data/large snapshots/{taken}/data/data/large; readlink snapshots/*/data/data/link"
+    assert host.run(f"{same}; stat -c %a:%u snapshots/{taken}").stdout == "/etc/shadow\n700:0\n"
+    # as README.md says
+    back = f"mv data data.now; cp -a --reflink=auto snapshots/{taken}/data data"
+    unit = "reconciler-jail-acme--shop"
+    host.run(
+        f"cd {SHOP_HOME}; rm data/data/large; systemctl stop {unit}; {back}; systemctl start {unit}; rm -r data.now"
+    )
+    assert not world.words("a")
+    host.run(same)
+    # no copy can be had
+    functions = "\n".join([PLATFORMS["linux"].PRELUDE, APPLY, "set -e; cp() { echo no room; return 1; }"])
+    failed = host.run(f"{functions}\nsnapshot {unit} {SHOP_HOME} another 2>&1", check=False)
+    assert failed.stdout == "no room\nno snapshot, and the jail runs as before\n"
+    assert host.run(f"systemctl is-active {unit}; ls -t {SHOP_HOME}/snapshots").stdout.split() == [
+        "active",
+        taken,
+        *others,
+    ]
+    # killed while it was copied: the jail stands still
+    host.run(f"systemctl stop reconciler-jail-acme--shop; mkdir {SHOP_HOME}/snapshots/half.new")
+    assert "snapshot" not in str([change.disrupts for change in world.converge("a")["a"].done])
+    assert host.run(f"ls -t {SHOP_HOME}/snapshots").stdout.split() == ["half", taken, "3"]
 
 
 RULES, SETTINGS = "/etc/reconciler/firewall.nft", "/etc/sysctl.d/99-reconciler.conf"

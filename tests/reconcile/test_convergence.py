@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fake import Debian, FakeHost, drift, specs
 from fake.linux import Interface
 from reconciler.model import Change, File, HostSpec, Owned, Plan, Report, Switch
-from reconciler.plan import Circumstances, plan
+from reconciler.plan import Circumstances, plan, retained
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import STATE
 from reconciler.platforms.linux.paths import tunnel_unit, unit
@@ -122,6 +122,23 @@ def test_killed_after_any_step_one_more_pass_ends_where_an_undisturbed_one_does(
         host.machine = machine
         assert apply(ahead, host).ready, (step, key)
         assert not differences(host, undisturbed), (step, key)
+
+
+def test_killed_while_data_is_deleted_one_more_pass_ends_it_and_the_jails_that_are_there_keep_theirs() -> None:
+    spec = specs.spec(specs.jail("acme--www"))
+    stands = at(specs.RICH, spec)
+    kept = retained("a", stands.machine.inventory)
+    late = Circumstances(date(2099, 1, 1), approved=frozenset(one.purge for one in kept))
+    halves: list[Debian] = []
+    stands.watch = lambda change: halves.append(deepcopy(stands.machine))
+    assert len(reconcile(spec, stands, stands.stock, Pass(late)).done) == len(kept) > 1
+    for machine in halves:
+        host = FakeHost()
+        host.machine = machine
+        assert not reconcile(spec, host, host.stock, Pass(late)).pending
+        assert not differences(host, stands)
+    homes = {path.split("/")[5] for path in stands.machine.below("/var/lib/reconciler/jails")[1:]}
+    assert homes == {"acme--www"}
 
 
 @settings(STEADY, max_examples=30)

@@ -17,6 +17,7 @@ from reconciler.platforms.steps import INCOMING
 from reconciler.reconcile import Pass, endpoints, reconcile
 
 GIVEN = Circumstances(date(2024, 2, 20))
+EMPTY = specs.spec()
 WWW = specs.spec(specs.jail("acme--www"))
 CHANGE = Change("update", "port/1 acme--www", "acme--www", "change it")
 MANY = specs.spec(*(specs.jail(id) for id in specs.IDS))
@@ -56,8 +57,49 @@ def test_a_pass_that_only_looks_changes_nothing_and_tells_what_is_pending() -> N
 def test_removed_data_is_told_with_its_day() -> None:
     host = FakeHost()
     run(WWW, host)
-    assert run(specs.spec(), host).retained == (("acme--www", "2024-03-05"),)
-    assert run(specs.spec(), host).retained == (("acme--www", "2024-03-05"),)
+    (kept,) = run(specs.spec(), host).retained
+    assert (kept.jail, kept.until) == ("acme--www", "2024-03-05")
+    assert run(specs.spec(), host).retained == (kept,)
+
+
+def test_retained_data_goes_when_its_day_has_passed_and_an_approval_names_it() -> None:
+    host, home = FakeHost(), "/var/lib/reconciler/jails/acme--www"
+    run(WWW, host)
+    (kept,) = run(EMPTY, host).retained
+    late = replace(GIVEN, today=date(2024, 3, 6))
+    for given in (late, replace(GIVEN, approved=frozenset({kept.purge}))):
+        assert run(EMPTY, host, given=given).retained == (kept,)
+        assert host.machine.below(home)
+    report = run(EMPTY, host, given=replace(late, approved=frozenset({kept.purge})))
+    assert [change.action for change in report.done] == ["purge"]
+    assert (report.ready, report.retained, host.machine.below(home)) == (True, (), [])
+    assert not [owned for owned in host.machine.inventory if owned.owner]
+
+
+def test_a_purge_that_fails_is_told_and_the_data_stays_known() -> None:
+    host = FakeHost()
+    run(WWW, host)
+    (kept,) = run(EMPTY, host).retained
+    host.machine.unretain("/var/lib/reconciler/jails/acme--www")
+    given = Circumstances(date(2024, 3, 6), approved=frozenset({kept.purge}))
+    report = run(EMPTY, host, given=given)
+    assert [(f.owner, "does not say 2024-03-05" in f.reason) for f in report.failures] == [("acme--www", True)]
+    assert report.retained == (kept,)
+    assert host.machine.below("/var/lib/reconciler/jails/acme--www/data")
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_snapshot_is_promised_where_storage_can_and_only_before_something_else_runs(shares: bool) -> None:
+    host, home = FakeHost(), "/var/lib/reconciler/jails/acme--www"
+    host.machine.shares = shares
+    assert {change.disrupts for change in run(WWW, host).done} == {""}
+    first = ", snapshot first" if shares else ""
+    again = run(specs.spec(specs.jail("acme--www", restart=1)), host)
+    assert [change.disrupts for change in again.done if change.disrupts] == [f"restart of jail acme--www{first}"]
+    assert any(path.startswith(f"{home}/snapshots/") for path in host.machine.files) == shares
+    host.machine.processes[unit("acme--www")].lost = True
+    mended = run(specs.spec(specs.jail("acme--www", restart=1)), host)
+    assert [change.disrupts for change in mended.done if change.disrupts] == ["restart of jail acme--www"]
 
 
 # ── taken back ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.model import Ahead, Failure, Lost, Report, Rollout, Site
+from reconciler.model import Ahead, Failure, Lost, Report, Retained, Rollout, Site
 from reconciler.render import plans, problems, status
 
 from .pieces import FIRST, SECOND, after, change, fleet, host, mistake, report, standing
@@ -45,6 +45,7 @@ def a_plan_of_every_kind_of_change() -> Built:
                 change("remove jail acme--old", "acme--old", action="remove", disrupts="jail acme--old stops"),
                 change("keep the data of acme--old until 2026-02-14", "acme--old", action="retain"),
                 change("create jail acme--db", "acme--db", action="create"),
+                change("delete the data of acme--older, approved by h0", "acme--older", action="purge"),
                 change("change jail acme--www: runs differs", "acme--www", disrupts="restart of jail www", diff=DIFF),
             ),
             plan="0123456789abcdef",
@@ -135,7 +136,7 @@ def a_host_in_trouble() -> Built:
         plan="0123456789abcdef",
         failures=(Failure("acme--www", "jail/1 acme--www", "unit failed | <b>why</b>"),),
         degraded=(("kiln--www", "its command ended 3 times"),),
-        retained=(("acme--old", "2026-02-14"),),
+        retained=(Retained("acme--old", "2026-02-14", "h0123456789abcde"),),
     )
     unreachable = report(B, unreachable="cannot reach [2001:db8:ffff::b]:22: timed out")
     return after(standing(fleet(A, B), wrong, unreachable, commit=SECOND), before)

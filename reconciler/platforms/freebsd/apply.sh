@@ -124,12 +124,46 @@ places() {
     done
 }
 
-# retain DIRECTORY DAY: data is never deleted, only marked.
-retain() {
-    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+# unused DIRECTORY JAIL [DATASET]: but for the dataset itself
+unused() {
+    used=$(mount -p | awk -v named="$1" -v top="$(cd "$1" && pwd -P)" -v own="$3" '
+        function of(path, place) { return path == place || index(path, place "/") == 1 }
+        own != "" && $1 == own && ($2 == named || $2 == top) { next }
+        of($1, named) || of($2, named) || of($1, top) || of($2, top) { print $2; exit }')
+    [ -z "$used" ] || fail "$1 is in use: $used is mounted in it, or of it"
 }
 
-unretain() { rm -f "$1/retained"; }
+# wipe DIRECTORY: a jail that was granted chflags may have made its files immutable; links are not followed (chflags(1), -P)
+wipe() {
+    chflags -R 0 "$1"
+    find "$1" -xdev -mindepth 1 -delete
+    rmdir "$1"
+}
+
+# no_dataset HOME JAIL DAY: it goes with our snapshots. What is below it or others have made of it stays, and so does it.
+no_dataset() {
+    kldstat -q -m zfs || return 0
+    marked "$2" >"$WORK/marked"
+    while read -r dataset; do
+        [ "$(zfs get -Ho value mountpoint "$dataset")" = "$1" ] || fail "dataset $dataset is marked as that of $2, and its place is not $1"
+        [ "$(zfs get -Ho value mounted "$dataset")" = yes ] ||
+            fail "dataset $dataset is not mounted, and what is in it not to be seen: zfs mount $dataset"
+        approved "$@"
+        unused "$1" "$2" "$dataset"
+        { snapshots "$dataset" && echo "$dataset"; } >"$WORK/ours"
+        theirs=$(zfs list -H -r -t filesystem,volume,snapshot -o name "$dataset" | grep -vxFf "$WORK/ours" | head -n 1)
+        [ -z "$theirs" ] || fail "$theirs is not ours, and would go with the data of $2: move or destroy it first"
+        # without -r and -f: whatever has come to be below it by now, or uses it, keeps it
+        while read -r mine; do zfs destroy "$mine"; done <"$WORK/ours"
+    done <"$WORK/marked"
+    rm -f "$WORK/marked" "$WORK/ours"
+}
+
+# marked JAIL: datasets that say so themselves; those below one only inherit it, and copies from elsewhere have received it
+marked() {
+    said=$(zfs get -H -s local -t filesystem -o name,value reconciler:owner)
+    printf '%s\n' "$said" | awk -F '\t' -v jail="$1" '$2 == jail { print $1 }'
+}
 
 # vacant DIRECTORY: what lies where a dataset is mounted would be out of sight (zfsprops(7), overlay)
 vacant() {

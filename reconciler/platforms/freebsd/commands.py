@@ -1,10 +1,10 @@
 """A Change → the steps that carry it out on a FreeBSD host.
 
-In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Three tables, one for making and mending,
-one for removal, one for going back; a removal knows only the key and the inventory's entry, because the resource has
-left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps may be
-begun again after a kill at any point. What the functions do is in `apply.sh`, `functions.sh` and `network.sh` beside
-this file.
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Four tables: for making and mending, for
+removal, for the end of data, for going back; a removal knows only the key and the inventory's entry, because the
+resource has left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps
+may be begun again after a kill at any point. What the functions do is in `apply.sh`, `functions.sh` and `network.sh`
+beside this file, and in `apply.sh` above it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from reconciler.model import Change, File, Owned, Resource
 from reconciler.platforms.files import ETC, NETWORK, digest
 from reconciler.platforms.freebsd import datasets
 from reconciler.platforms.freebsd.jail import RESTARTING, changeable
-from reconciler.platforms.freebsd.paths import JAILS, TUNNELS, jail_name
+from reconciler.platforms.freebsd.paths import JAILS, LOGS, TUNNELS, jail_name
 from reconciler.platforms.freebsd.probe import seal
 from reconciler.platforms.ground import Undo, nothing_but_files, was_there
 from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carried_out, files_only, wanted_files
 
 
 def commands(change: Change) -> tuple[Step, ...]:
-    return carried_out(change, MAKE, REMOVE)
+    return carried_out(change, MAKE, REMOVE, PURGE)
 
 
 def host(*words: str) -> Call:
@@ -288,6 +288,17 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "jail/1": remove_jail,
     "tunnel/1": remove_tunnel,
 }
+
+
+def purge_data(before: Owned) -> Iterator[Step]:
+    """With its log, in which the same people's words may be."""
+    jail = name_of(before)
+    yield Call("purge", (before.undo, jail, before.retained))
+    yield Delete(f"{LOGS}/{jail_name(jail)}.log")
+
+
+PURGE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {"data/1": purge_data}
+"""Of what is retained: apart from what is removed without an approval."""
 
 
 # ── going back ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -86,12 +86,17 @@ places() {
     done
 }
 
-# retain DIRECTORY DAY: data is never deleted, only marked.
-retain() {
-    [ ! -d "$1" ] || printf '%s\n' "$2" >"$1/retained"
+no_dataset() { :; }
+
+# unused DIRECTORY JAIL: in whoever's namespace. Mounts within one file system do not stop who deletes. What something is
+# mounted of is told from the root of its file system (proc(5), mountinfo): the end of that is ours.
+unused() {
+    used=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | awk -v top="$(cd "$1" && pwd -P)" -v home="/jails/$2([.]purging)?" '
+        $5 == top || index($5, top "/") == 1 || $4 ~ (home "(/.*)?$") { print $5; exit }')
+    [ -z "$used" ] || fail "$1 is in use: $used is mounted in it, or of it"
 }
 
-unretain() { rm -f "$1/retained"; }
+wipe() { rm -rf --one-file-system "$1"; }
 
 # machine UNIT start|restart|keep: what `systemctl set-property` and `systemctl edit` wrote is taken back.
 machine() {
@@ -103,6 +108,34 @@ machine() {
         journalctl --no-pager -o cat -n 5 -u "$1"
         return 1
     }
+}
+
+# snapshot UNIT HOME [NAME]: a copy that shares what it holds, before something else runs on the data. Of a jail that has
+# stopped: nobody changes a path that root goes along. Without a NAME, one that a kill has left half done.
+snapshot() {
+    [ -n "$(sharing "$2")" ] || return 0
+    kept=$2/snapshots name=$3
+    for begun in "$kept"/*.new; do
+        [ -n "$name" ] || [ ! -d "$begun" ] || name=$(basename "$begun" .new)
+    done
+    [ -n "$name" ] || return 0
+    newest=$(ls -t "$kept" 2>/dev/null | head -n 1)
+    # tried again; an older one is of another time
+    [ "$newest" != "$name" ] || return 0
+    mkdir -p "$kept/$name.new"
+    systemctl stop "$1"
+    copied "$2" "$kept" "$name" || {
+        rm -rf "$kept/$name.new"
+        systemctl start "$1"
+        fail "no snapshot, and the jail runs as before"
+    }
+    ls -t "$kept" | tail -n +4 | while read -r old; do wipe "$kept/$old"; done
+}
+
+# copied HOME KEPT NAME: `always` would stop at a file of which btrfs makes no shared copies (chattr(1), C)
+copied() {
+    rm -rf "$2"/*.new "${2:?}/$3" && mkdir "$2/$3.new" && cp -a --reflink=auto "$1/config" "$1/data" "$2/$3.new" &&
+        touch "$2/$3.new" && mv -T "$2/$3.new" "$2/$3"
 }
 
 spiped_is_there() {

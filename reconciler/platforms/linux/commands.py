@@ -1,9 +1,10 @@
 """A Change → the steps that carry it out on a Linux host.
 
-In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Three tables, one for making and mending,
-one for removal, one for going back; a removal knows only the key and the inventory's entry, because the resource has
-left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps may be
-begun again after a kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this file.
+In: a Change (its resource, what differs, the inventory's entry). Out: Steps. Four tables: for making and mending, for
+removal, for the end of data, for going back; a removal knows only the key and the inventory's entry, because the
+resource has left the manifest. The removal of a type once shipped is never taken out of its table. Every list of steps
+may be begun again after a kill at any point. What the functions do is in `apply.sh` and `network.sh` beside this
+file, and in `apply.sh` above it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model import Change, File, Owned, Resource
-from reconciler.platforms.files import ETC, NETWORK
+from reconciler.platforms.files import ETC, NETWORK, digest
 from reconciler.platforms.ground import Undo, nothing_but_files, was_there
 from reconciler.platforms.linux.machine import RESTARTING
 from reconciler.platforms.linux.paths import UNITS
@@ -19,7 +20,7 @@ from reconciler.platforms.steps import INCOMING, Call, Delete, Put, Step, carrie
 
 
 def commands(change: Change) -> tuple[Step, ...]:
-    return carried_out(change, MAKE, REMOVE)
+    return carried_out(change, MAKE, REMOVE, PURGE)
 
 
 # ── making and mending ───────────────────────────────────────────────────────────────────────────────────────
@@ -70,14 +71,23 @@ def make_data(change: Change, resource: Resource) -> Iterator[Step]:
 
 
 def make_jail(change: Change, resource: Resource) -> Iterator[Step]:
-    yield from files_only(change, resource)
+    """The snapshot stands first: where none can be taken, what it was started as is still what its files say."""
     differing = {attribute: was for attribute, was, _ in change.differences}
+    if "runs" in differing:
+        between = digest(f"{differing['runs']} {resource.state['runs']}".encode())[:12] if differing["runs"] else ""
+        yield Call("snapshot", (*resource.undo.split("\x1f"), between))
+    yield from files_only(change, resource)
     verb = "keep"
     if set(RESTARTING) & set(differing):
         verb = "restart" if any(differing.get(attribute) for attribute in RESTARTING) else "start"
-    yield Call("machine", (resource.undo, verb))
+    yield Call("machine", (unit_of(resource.undo), verb))
     if verb == "keep" and "open files" in differing:
-        yield Call("open_files", (resource.undo, resource.state["open files"]))
+        yield Call("open_files", (unit_of(resource.undo), resource.state["open files"]))
+
+
+def unit_of(undo: str) -> str:
+    """Of a jail; older entries of an inventory say nothing else."""
+    return undo.partition("\x1f")[0]
 
 
 def make_tunnel(change: Change, resource: Resource) -> Iterator[Step]:
@@ -181,7 +191,7 @@ def remove_secret(before: Owned) -> Iterator[Step]:
 
 
 def remove_jail(before: Owned) -> Iterator[Step]:
-    yield from remove_unit(before.undo)
+    yield from remove_unit(unit_of(before.undo))
 
 
 def remove_unit(unit: str) -> Iterator[Step]:
@@ -214,6 +224,14 @@ REMOVE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {
     "jail/1": remove_jail,
     "tunnel/1": remove_tunnel,
 }
+
+
+def purge_data(before: Owned) -> Iterator[Step]:
+    yield Call("purge", (before.undo, name_of(before), before.retained))
+
+
+PURGE: Mapping[str, Callable[[Owned], Iterator[Step]]] = {"data/1": purge_data}
+"""Of what is retained: apart from what is removed without an approval."""
 
 
 # ── going back ───────────────────────────────────────────────────────────────────────────────────────────────

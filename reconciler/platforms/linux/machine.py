@@ -123,7 +123,8 @@ def machine(jail: Jail, storage: str, made_of: list[Resource]) -> Resource:
     state |= limits(jail)
     restart = f"restart of jail {jail.id}"
     disrupts = dict.fromkeys(RESTARTING, restart)
-    return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=name)
+    undo = f"{name}\x1f{jail_home(storage, jail.id)}"
+    return Resource(f"jail/1 {jail.id}", jail.id, state, files, f"jail {jail.id}", disrupts=disrupts, undo=undo)
 
 
 LIVE = ("/root/etc/hosts", "/root/etc/resolv.conf", "/owner")

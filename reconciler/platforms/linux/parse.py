@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from reconciler.model import Manifest, Observation, Resource
@@ -74,7 +74,15 @@ class LinuxLines(Lines):
 def parse(output: bytes, manifest: Manifest) -> Observation:
     lines = LinuxLines(grouped(output, FIELDS))
     refusals = network.refusals(manifest.resources, lines.network)
-    return observation(manifest, lines, lambda r: runtime(r, lines), SETTINGS, degraded(manifest, lines), refusals)
+    seen = observation(manifest, lines, lambda r: runtime(r, lines), SETTINGS, degraded(manifest, lines), refusals)
+    return replace(seen, disrupts=dict(snapshots(manifest))) if lines.of("sharing") else seen
+
+
+def snapshots(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Where storage can, a jail's data is copied before something else runs on it."""
+    for resource in manifest.resources:
+        if resource.type == "jail/1":
+            yield resource.key, {"runs": f"{resource.disrupts['runs']}, snapshot first"}
 
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,14 +98,15 @@ def observed_network(resource: Resource, lines: LinuxLines) -> Iterator[tuple[st
 
 
 def observed_jail(resource: Resource, lines: LinuxLines) -> Iterator[tuple[str, str]]:
-    unit = lines.units.get(resource.undo, {})
+    name = resource.undo.partition("\x1f")[0]
+    unit = lines.units.get(name, {})
     if unit.get("LoadState") in {None, "not-found"}:
         return
     yield "memory", mebibytes(unit.get("MemoryMax", ""))
     yield "processes", unit.get("TasksMax", "")
     yield "cpu", percent(unit.get("CPUQuotaPerSecUSec", ""))
     # systemd has drop-ins for all services as well, which are the administrator's
-    own = [path for path in unit.get("DropInPaths", "").split() if path.split("/")[-2] == f"{resource.undo}.d"]
+    own = [path for path in unit.get("DropInPaths", "").split() if path.split("/")[-2] == f"{name}.d"]
     yield "overrides", " ".join(own) or "none"
     pid = unit.get("MainPID", "0")
     # of what does not run there is only its file to be judged by

@@ -40,7 +40,12 @@ def calls(manifest: Manifest) -> Iterator[str]:
     yield fed("units", [r.undo.partition("\x1f")[0] for kind in UNITS for r in by_type.get(kind, ())])
     yield fed("trees", [f"{r.name} {r.undo}" for r in by_type.get("tree/1", ())])
     yield fed("sysctls", [r.name for r in by_type.get("sysctl/1", ())])
+    yield from (f"sharing {quote(storage)}" for storage in sorted({storage_of(r) for r in by_type.get("data/1", ())}))
     yield "rules"
+
+
+def storage_of(data: Resource) -> str:
+    return data.undo.rpartition("/jails/")[0]
 
 
 def places(resources: Iterable[Resource]) -> Iterator[str]:

@@ -6,6 +6,7 @@
 #   file PATH TYPE MODE OWNER LINK, bad PATH SHA BASE64 (not as wanted), salted PATH SHA
 #   net TABLE JSON, room JAIL TABLE JSON          what ip(8) says
 #   unit NAME PROPERTY=VALUE..., runs PID VALUE, lost PID (a mount of a leader), inode PATH NUMBER
+#   sharing DIRECTORY            copies in it share what they hold
 #   leader PID PID (a jail's first process, of its supervisor), open PID COUNT (the hard limit), bounds PID CAPABILITIES
 #   tree DIGEST VERDICT, sysctl KEY VALUE, dump SHA, stamp FILE-SHA DUMP-SHA
 
@@ -148,6 +149,16 @@ trees() {
 # standard input: keys
 sysctls() {
     xargs -r sysctl -e 2>/dev/null | sed 's/\t/ /g; s/ = /\t/; s/^/sysctl\t/'
+}
+
+# sharing DIRECTORY: told only where a copy takes no room (ioctl_ficlone(2)); whether xfs can is fixed when it is made
+sharing() {
+    case $(stat -f -c %T "$1" 2>/dev/null) in
+        btrfs) ;;
+        xfs) xfs_info "$1" 2>/dev/null | grep -q reflink=1 || return 0 ;;
+        *) return 0 ;;
+    esac
+    printf 'sharing\t%s\n' "$1"
 }
 
 rules() {

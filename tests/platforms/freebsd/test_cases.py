@@ -2,8 +2,9 @@
 
 `base/` is a small company whose one host is as it should be: `repository/`, and `probe.txt`, what its probe printed.
 Each other folder says what is different: `repository/` (files that differ, `gone.txt`: those that are not there),
-`silent.txt` (regular expressions: lines of the probe that are missing), `says.txt` (lines that it printed instead), and
-`edited.txt` (path, what stood there, what stands there now, between tabs: files of ours that somebody has changed).
+`silent.txt` (regular expressions: lines of the probe that are missing), `says.txt` (lines that it printed instead),
+`edited.txt` (path, what stood there, what stands there now, between tabs: files of ours that somebody has changed) and
+`approved.txt` (names of approvals that are valid).
 The host has the base's files: what a case's own documents want otherwise, the probe found different. `plan.txt` is what
 people read, `steps.txt` what is done, without the contents of files; digests that change with our own scripts are `…`.
 Where both say what should be and `bug.txt` what is instead, the case fails as long as the bug is there.
@@ -142,6 +143,7 @@ def bugs(case: Path) -> list[pytest.MarkDecorator]:
 def test_case(case: Path, tmp_path: Path) -> None:
     wanted = FREEBSD.lower(host(changed(case, tmp_path)))
     seen = FREEBSD.parse(said(case, wanted), wanted)
-    made = plan(wanted, seen, Circumstances(TODAY, reviewed=True))
+    approved = frozenset(lines(case / "approved.txt"))
+    made = plan(wanted, seen, Circumstances(TODAY, reviewed=True, approved=approved))
     assert told(made, seen) == (case / "plan.txt").read_text()
     assert steps(made, seen) == "".join(f"{line}\n" for line in lines(case / "steps.txt"))

@@ -68,6 +68,8 @@ class Line:
 class Village:
     def __init__(self, folder: Path, pool: bool = False) -> None:
         self.folder = folder
+        self.today = TODAY
+        self.approved: frozenset[str] = frozenset()
         self.host = Host(folder / "host", pool=pool)
         self.documents = folder / "repository"
         if not self.documents.exists():
@@ -138,7 +140,7 @@ class Village:
         away: bool = False,
     ) -> Report:
         wire = ShellWire(Line(self.host, at, happens, away), FREEBSD, patience)  # type: ignore[arg-type]
-        given = Circumstances(TODAY, reviewed=not away, adopt=adopt)
+        given = Circumstances(self.today, reviewed=not away, adopt=adopt, approved=self.approved)
         return reconcile(self.spec, wire, stock, Pass(given, apply=apply, answering=answering))
 
 

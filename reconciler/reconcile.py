@@ -157,7 +157,7 @@ def endpoints(spec: HostSpec, changes: Iterable[Change]) -> dict[Endpoint, str]:
     rules = [part for part in spec.parts if isinstance(part, Rule) and part.subject in jails]
     open_to_all = [rule for rule in rules if rule.direction == "in" and rule.protocol == "tcp" and not rule.peers]
     found = {
-        (jails[rule.subject].nic.addresses[0].partition("/")[0], port): jails[rule.subject].customer
+        (jails[rule.subject].address, port): jails[rule.subject].customer
         for rule in open_to_all
         for port in rule.ports
     }

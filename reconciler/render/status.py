@@ -167,7 +167,7 @@ def jail_status(jail: Jail, report: Report, standing: Standing, digest: str, bef
     held = standing.revision.mounts.get(f"customers/{jail.customer}")
     conditions, is_ready = jail_conditions(jail, report)
     return {
-        "address": jail.nic.addresses[0].partition("/")[0],
+        "address": jail.address,
         "blueprint": jail.blueprint,
         "conditions": conditions,
         **revisions(is_ready, held or standing.revision.commit, digest, before),

@@ -74,7 +74,7 @@ def root(jail: Jail, storage: str, ends: Iterable[LinkEnd]) -> Resource:
 
 
 def etc(jail: Jail) -> dict[str, str]:
-    hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
+    hosts = [("localhost", "::1"), (jail.name, jail.address), *jail.neighbours]
     return {
         "group": ACCOUNTS["group"],
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",

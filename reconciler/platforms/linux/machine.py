@@ -68,7 +68,7 @@ def root(jail: Jail, storage: str) -> Resource:
 
 
 def etc(jail: Jail) -> dict[str, str]:
-    hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
+    hosts = [("localhost", "::1"), (jail.name, jail.address), *jail.neighbours]
     return {
         **FIXED,
         "hostname": f"{jail.name}\n",

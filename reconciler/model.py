@@ -539,6 +539,8 @@ class Observation:
 
 
 Action = Literal["create", "update", "remove", "retain", "release"]
+HEALTH = "health"
+"""An attribute that no jail's state has: it differs where a jail is as it should be, and is to be restarted."""
 
 
 @dataclass(frozen=True, slots=True)

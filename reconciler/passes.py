@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -16,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from reconciler import health
 from reconciler.age import Identities, opened
 from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
-from reconciler.health import answering
 from reconciler.hostile import normalise
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
@@ -31,6 +32,7 @@ from reconciler.render import status
 from reconciler.render.known import applied, placed
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
+from reconciler.watch import Watch
 from reconciler.wire import ShellWire
 
 
@@ -54,6 +56,7 @@ class Station:
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
         self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._watches: dict[str, Watch] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
         self._files: dict[str, bytes] | None = None
@@ -106,11 +109,33 @@ class Station:
             untouched=known.frozen,
             adopt=wish.adopt,
             reviewed=bool(wish.digest),
+            unwell=self.watch(host).due(fleet.guard, time.monotonic()),
         )
-        asked = Pass(given, wish.apply, wish.digest, answering)
+        asked = Pass(given, wish.apply, wish.digest, health.answering)
         report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
         secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
-        return replace(report, failures=(*secrets, *report.failures))
+        report = replace(report, failures=(*secrets, *report.failures))
+        self.watch(host).saw(fleet.hosts[host].jails, report, time.monotonic())
+        return report
+
+    def examine(self, fleet: Fleet, host: str, report: Report) -> Report:
+        """The report with what the checks of its jails say now; of a host that cannot be reached they say nothing."""
+        spec, watch = fleet.hosts[host], self.watch(host)
+        jails = watch.askable(report, time.monotonic(), 0.9 * self.config.daemon.health)
+        asked = health.questions(jails)
+        if asked and not report.unreachable:
+            remote = self.remote(spec)
+            ways = health.Host(PLATFORMS[spec.platform], remote.dial, remote.run)
+            watch.heard(health.ask(asked, ways), time.monotonic())
+        return watch.told(report, fleet.guard)
+
+    def restarts(self, fleet: Fleet, host: str) -> bool:
+        """Whether the next pass is to restart a jail for its health."""
+        return bool(self.watch(host).due(fleet.guard, time.monotonic()))
+
+    def watch(self, host: str) -> Watch:
+        """What is remembered of its jails' health, from the start of this process on."""
+        return self._watches.setdefault(host, Watch())
 
     def wire(self, spec: HostSpec) -> ShellWire:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])

@@ -182,7 +182,8 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
 def spoken_health(jail: Jail) -> Iterator[str]:
     for check in jail.health.checks:
         what = " ".join(check.command) if check.kind == "command" else f"{check.port}"
-        page = f" {check.host}{check.path}, {check.status or 'well'}, {check.contains!r}" if check.kind == "http" else ""
+        wanted = f" {check.host}{check.path}, {check.status or 'well'}, {check.contains!r}"
+        page = wanted if check.kind == "http" else ""
         yield f"{jail.id} is asked {check.kind} {what}{page}: {check.timeout} s, {check.failures} times"
     if jail.health.checks:
         restart = "is restarted" if jail.health.restart else "is not restarted"

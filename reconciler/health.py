@@ -143,10 +143,10 @@ def by_connection(question: Question, host: Host, deadline: float) -> Answer | N
         return Answer(question, "fails", f"{question.words} {unlike}")
     except TimeoutError:
         return Answer(question, "fails", f"{question.words} does not answer {SILENT}")
-    except http.client.HTTPException:
-        return Answer(question, "fails", f"{question.words} answers, but not in HTTP")
     except (OSError, EOFError):
         return Answer(question, "fails", f"{question.words} does not answer")
+    except http.client.HTTPException:
+        return Answer(question, "fails", f"{question.words} answers, but not in HTTP")
     return Answer(question, "well")
 
 

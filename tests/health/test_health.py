@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import threading
 import time
@@ -68,6 +69,7 @@ def ask(serve: Serve, **check: object) -> str:
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
 MOVED = b"HTTP/1.1 302 Found\r\nLocation: http://[::1]:1/\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -78,7 +80,7 @@ MOVED = b"HTTP/1.1 302 Found\r\nLocation: http://[::1]:1/\r\nContent-Length: 0\r
         (MOVED, {}, "well"),
         (FINE, {"contains": "hello"}, "well"),
         (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+            CHUNKED,
             {"contains": "hello"},
             "well",
         ),
@@ -187,8 +189,6 @@ HOSTILE = ("a'b\"c", "$HOME", "$(reboot)", "%n", "\\", "`reboot`")
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_words_of_a_command_are_words_and_nothing_else(platform: str) -> None:
-    import shlex
-
     jail = replace(WWW, environment=(("GREETING", "$HOME 'x'"),))
     call = shlex.split(PLATFORMS[platform].inside(jail, HOSTILE, 5))
     # systemd takes one of two away

@@ -18,7 +18,7 @@ PASSED = Report("a", "")
 
 
 def jail(id: str = "acme--www", *checks: Check, **health: object) -> Jail:
-    return replace(specs.jail(id), health=Health(checks or (PAGE,), **health))  # type: ignore[arg-type]
+    return replace(specs.jail(id, 1), health=Health(checks or (PAGE,), **health))  # type: ignore[arg-type]
 
 
 WWW = jail()

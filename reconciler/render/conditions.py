@@ -166,7 +166,18 @@ def merged(found: Iterable[dict[str, str]]) -> Conditions:
 
 def condition(status: Mapping[str, Any]) -> dict[str, str]:
     """The first one of a file, which is Ready; of a file that somebody else wrote into, only that."""
-    match status.get("conditions"):
-        case [{"status": str(), "reason": str(), "message": str()} as found, *_]:
-            return dict(found)
-    return ready(False, "Unknown", "no status yet")
+    return next(iter(known(status)), ready(False, "Unknown", "no status yet"))
+
+
+def condition_of(type: str, status: Mapping[str, Any]) -> Conditions:
+    return [found for found in known(status)[1:] if found.get("type") == type]
+
+
+def known(status: Mapping[str, Any]) -> Conditions:
+    found: Conditions = []
+    listed = status.get("conditions")
+    for each in listed if isinstance(listed, list) else ():
+        match each:
+            case {"status": str(), "reason": str(), "message": str()}:
+                found.append(dict(each))
+    return found

@@ -15,7 +15,7 @@ from typing import Any
 import ryaml
 
 from reconciler.model import Fleet, HostSpec, Jail, Problem, Report, Revision, Rule, Site, whose
-from reconciler.render.conditions import condition, host_conditions, is_applied, jail_conditions, ready
+from reconciler.render.conditions import condition, condition_of, host_conditions, is_applied, jail_conditions, ready
 from reconciler.render.known import Files, is_jail, known_manifest, status_of, subject
 from reconciler.render.plans import escaped
 from reconciler.render.problems import line
@@ -238,7 +238,13 @@ def host_row(path: str, status: Mapping[str, Any]) -> tuple[str, ...]:
 
 def state(status: Mapping[str, Any]) -> str:
     found = condition(status)
-    return "ready" if found["status"] == "True" else f"**{found['reason']}**: {escaped(found['message'])}"
+    if found["status"] != "True":
+        return told(found)
+    return "; ".join(["ready", *map(told, condition_of("Degraded", status))])
+
+
+def told(found: Mapping[str, str]) -> str:
+    return f"**{found['reason']}**: {escaped(found['message'])}"
 
 
 def jail_section(title: str, jails: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

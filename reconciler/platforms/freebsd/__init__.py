@@ -169,5 +169,5 @@ def logs(id: str, follow: bool) -> str:
 
 
 def inside(each: Jail, command: Iterable[str], seconds: int) -> str:
-    words = (*jail.environment(each), *jail.as_user(each), *command)
+    words = (*jail.as_user(each), *jail.environment(each), *command)
     return " ".join(["inside", jail_name(each.id), str(seconds), *map(quote, words)])

@@ -1,5 +1,5 @@
 # inside JAIL SECONDS WORDS...: runs the words in a jail, which its limits count. timeout(1) is outside, where nobody of
-# the jail can stop it, and takes with it all that they leave (procctl(2), PROC_REAP_KILL).
+# the jail can stop it, and when time is over ends all that came of them (procctl(2), PROC_REAP_KILL).
 inside() {
     jls -j "$1" jid >/dev/null 2>&1 || return 125
     jail=$1 seconds=$2

@@ -73,7 +73,7 @@ def test_commands_of_checks_run_in_their_jail_and_end_in_time(standing: Village)
     shell = [(www, ("/bin/sh", "-c", script), 1) for script in ('[ "$JAIL_NAME" = www ]', "exit 3", "sleep 60")]
     text = asking.script(PLATFORMS["freebsd"], [*shell, (gone, ("/bin/true",), 1)], 10)
     done = standing.host.run(text)
-    assert asking.statuses(done.stdout.encode()) == {0: 0, 1: 3, 2: 124, 3: 125}, done.stderr
+    assert asking.statuses(done.stdout) == {0: 0, 1: 3, 2: 124, 3: 125}, done.stderr
 
 
 def test_rules_of_rctl_stand_for_the_limits(standing: Village) -> None:

@@ -126,13 +126,14 @@ class Watch:
             self._cases[owner].failures = {}
 
     def _case(self, jail: Jail) -> Case:
-        """What its document no longer asks is forgotten."""
+        """What its document no longer asks is forgotten, and what it asks now is asked at once."""
         known = self._cases.get(jail.id)
         if known is None:
             return Case(jail)
         asked = set(keys(jail))
         failures = {key: count for key, count in known.failures.items() if key in asked}
-        return replace(known, jail=jail, failures=failures, unasked={})
+        last = known.asked if jail.health == known.jail.health else None
+        return replace(known, jail=jail, failures=failures, unasked={}, asked=last)
 
     @property
     def uneasy(self) -> bool:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from lab import Host
 from reconciler import health
 from reconciler.health import Answer
-from reconciler.model import Guard, Report
+from reconciler.model import Guard, Jail, Report
 from reconciler.platforms import PLATFORMS
 from reconciler.remote import Credentials, Remote
 from reconciler.watch import Watch
@@ -90,11 +90,13 @@ def ask(world: World, *checks: object) -> list[str]:
     return sorted(f"{answer.verdict} {answer.why}".strip() for answer in answers(world))
 
 
-def answers(world: World, name: str = "a", remote: Remote | None = None) -> list[Answer]:
+def answers(world: World, remote: Remote | None = None) -> list[Answer]:
+    return asked(world, "a", [jail for jail in world.fleet.hosts["a"].jails if jail.id == ID], remote)
+
+
+def asked(world: World, name: str, jails: Iterable[Jail], remote: Remote | None = None) -> list[Answer]:
     remote = remote or world.wire(name).remote
-    ways = health.Host(PLATFORMS["linux"], remote.dial, remote.run)
-    jails = [jail for jail in world.fleet.hosts[name].jails if jail.id == ID or name == "b"]
-    return health.ask(health.questions(jails), ways)
+    return health.ask(health.questions(jails), health.Host(PLATFORMS["linux"], remote.dial, remote.run))
 
 
 # ── by a connection ──────────────────────────────────────────────────────────────────────────────────────────
@@ -135,7 +137,15 @@ def test_a_server_that_hangs_or_speaks_for_ever_is_waited_for_no_longer_than_its
 
 def test_a_jail_on_a_bridge_is_asked_on_ports_that_nobody_else_may_reach(world: World) -> None:
     assert not opens(world.address("b", "uirig--www"), 80)
-    assert [answer.verdict for answer in answers(world, "b")] == ["well", "well"]
+    jails = world.fleet.hosts["b"].jails
+    assert [answer.verdict for answer in asked(world, "b", jails)] == ["well"] * len(jails)
+
+
+def test_the_jails_of_the_sample_are_well_also_the_database_that_lets_in_one_jail_alone(world: World) -> None:
+    jails = [jail for jail in world.fleet.hosts["a"].jails if jail.id != ID]
+    found = asked(world, "a", jails)
+    assert {answer.question.jail.id for answer in found} == {jail.id for jail in jails}
+    assert [answer for answer in found if answer.verdict != "well"] == []
 
 
 def test_a_host_whose_sshd_makes_no_connections_says_nothing_of_its_jails(world: World, patient: Host) -> None:

@@ -114,6 +114,7 @@ def test_a_check_that_left_the_document_is_forgotten() -> None:
     fail(watch, 10, 20)
     other = jail("acme--www", Check("tcp", 80))
     watch.saw([other], PASSED, 25)
+    assert watch.askable(PASSED, 25, 60) == [other]
     hear(watch, "well", 30, other)
     assert not watch.uneasy
 

@@ -35,6 +35,10 @@ from reconciler.revision import Compiler, Settled, settle
 from reconciler.watch import Watch
 from reconciler.wire import ShellWire
 
+BEGINNING, PAUSE = 3.0, 0.3
+"""Seconds that jails get after a pass has made them, before they are told to be starting: most need less, and would be
+told of twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -120,14 +124,20 @@ class Station:
 
     def examine(self, fleet: Fleet, host: str, report: Report) -> Report:
         """The report with what the checks of its jails say now; of a host that cannot be reached they say nothing."""
-        spec, watch = fleet.hosts[host], self.watch(host)
+        watch, end = self.watch(host), time.monotonic() + (BEGINNING if report.done else 0)
+        while not report.unreachable:
+            self.ask(fleet.hosts[host], watch, report)
+            if not watch.beginning or time.monotonic() >= end:
+                break
+            time.sleep(PAUSE)
+        return watch.told(report, fleet.guard)
+
+    def ask(self, spec: HostSpec, watch: Watch, report: Report) -> None:
         jails = watch.askable(report, time.monotonic(), 0.9 * self.config.daemon.health)
-        asked = health.questions(jails)
-        if asked and not report.unreachable:
+        if asked := health.questions(jails):
             remote = self.remote(spec)
             ways = health.Host(PLATFORMS[spec.platform], remote.dial, remote.run)
             watch.heard(health.ask(asked, ways), time.monotonic())
-        return watch.told(report, fleet.guard)
 
     def restarts(self, fleet: Fleet, host: str) -> bool:
         """Whether the next pass is to restart a jail for its health."""

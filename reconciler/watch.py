@@ -139,6 +139,10 @@ class Watch:
     def uneasy(self) -> bool:
         return any(case.uneasy for case in self._cases.values())
 
+    @property
+    def beginning(self) -> bool:
+        return any(case.begun is not None for case in self._cases.values())
+
     def askable(self, report: Report, now: float, period: float) -> list[Jail]:
         """Those that should answer, of whom nothing is known that is newer than a period, or nothing good. Not those to
         which something is to happen still."""

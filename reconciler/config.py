@@ -71,6 +71,8 @@ class DaemonConfig:
     """Hosts that are worked on at once."""
     drift: float = 300.0
     """Seconds between looks at a host that nothing woke."""
+    health: float = 60.0
+    """Seconds between questions to jails that are well; where one is not, they are asked sooner."""
     lease: float = field(default=300.0, metadata={"off": True})
     """Seconds without a renewal after which another reconciler of this instance takes over; 0 for no lease."""
 

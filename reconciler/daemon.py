@@ -40,6 +40,8 @@ SOONEST, LATEST = 2.0, 600.0
 """Seconds until a host that failed is tried again: doubled each time, with jitter."""
 SECOND_LOOK = 5.0
 """Seconds after a change until the host is looked at again: a command that ends at once shows by then."""
+ASK_AGAIN = 10.0
+"""Seconds until jails are asked again of which one is unwell, or was just made."""
 GRACE = 60.0
 """Seconds that passes under way get at the end. What they leave on a host, the next pass mends."""
 
@@ -54,6 +56,7 @@ class Metrics:
         self.seconds = Histogram("reconciler_pass_seconds", "How long a pass took", **where)
         self.changes = Counter("reconciler_changes", "Changes carried out", ["host"], **where)
         self.ready = Gauge("reconciler_host_ready", "1 when a host is as it should be", ["host"], **where)
+        self.unwell = Gauge("reconciler_jails_unwell", "Jails that do not do their work", ["host"], **where)
         self.problems = Gauge("reconciler_problems", "Problems in the newest commit", **where)
         self.fetched = Gauge("reconciler_last_fetch_timestamp_seconds", "When the repository last answered", **where)
         self.published = Counter("reconciler_status_commits", "Status commits pushed", **where)
@@ -62,8 +65,9 @@ class Metrics:
 
     def forget(self, host: str) -> None:
         """A host that left says nothing any more, not even that it is ready."""
-        with suppress(KeyError):
-            self.ready.remove(host)
+        for told in (self.ready, self.unwell):
+            with suppress(KeyError):
+                told.remove(host)
 
 
 class Daemon:
@@ -261,8 +265,43 @@ class Daemon:
             self.wakes[name].clear()
             report = await self.pass_once(name)
             failures = 0 if report.ready else failures + 1
+            await self.between(name, self.patience(report, failures))
+
+    async def between(self, name: str, seconds: float) -> None:
+        """Until something wakes the host, or for so long; its jails are asked meanwhile. One that is to be restarted
+        for what it answers is a reason for a pass."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.wakes[name].wait(), self.patience(report, failures))
+                await asyncio.wait_for(self.wakes[name].wait(), min(left, self.next_round(name)))
+                return
+            if time.monotonic() < end and await self.round_once(name):
+                return
+
+    def next_round(self, name: str) -> float:
+        """Seconds until jails are asked again."""
+        if self.station.watch(name).uneasy:
+            return ASK_AGAIN
+        return self.config.daemon.health * random.uniform(0.9, 1.1)
+
+    async def round_once(self, name: str) -> bool:
+        """Asks the host's jails, and nothing else; whether one of them is to be restarted."""
+        fleet, (spec, report) = self.kept, self.reports[name]
+        if name not in fleet.hosts or not any(jail.health.checks for jail in spec.jails):
+            return False
+        try:
+            asking = asyncio.get_running_loop().run_in_executor(self.pool, self.station.examine, fleet, name, report)
+            found = await asyncio.shield(asking)
+        except Exception:
+            log.exception("asking failed", extra={"host": name})
+            return False
+        # what was done before may have been published meanwhile, and is told once
+        found = replace(found, done=self.reports[name][1].done)
+        if found != self.reports[name][1]:
+            self.reports[name] = (spec, found)
+            self.tell_unwell(found)
+            self.news.set()
+        return found.ready and self.station.restarts(fleet, name)
 
     def patience(self, report: Report, failures: int) -> float:
         if failures:
@@ -275,7 +314,7 @@ class Daemon:
         """While no good commit is known, the last one that was goes on being kept."""
         fleet, revision, begun = self.kept, self.revision, time.monotonic()
         try:
-            running = asyncio.get_running_loop().run_in_executor(self.pool, self.station.run, fleet, name, Wish())
+            running = asyncio.get_running_loop().run_in_executor(self.pool, self.look, fleet, name)
             report = await asyncio.shield(running)
         except Exception as error:
             # a mistake of ours in one pass must not end the daemon, nor pass for a host that is well
@@ -287,10 +326,20 @@ class Daemon:
         told = (fleet.hosts[name], report)
         if self.reports.get(name) != told:
             self.reports[name] = told
+            self.tell_unwell(report)
             self.news.set()
         if self.settled and self.settled.rollout and self.settled.rollout.target:
             self.turning.set()
         return report
+
+    def look(self, fleet: Fleet, name: str) -> Report:
+        """A pass, and what the jails say after it."""
+        return self.station.examine(fleet, name, self.station.run(fleet, name, Wish()))
+
+    def tell_unwell(self, report: Report) -> None:
+        self.metrics.unwell.labels(report.host).set(len(report.unwell))
+        for owner, why in (*report.ailing, *report.degraded):
+            log.warning("unwell", extra={"host": report.host, "jail": owner, "reason": why})
 
     def tell(self, report: Report, revision: str) -> None:
         self.metrics.passes.labels(report.host, "ready" if report.ready else "not ready").inc()
@@ -334,8 +383,8 @@ class Daemon:
             log.info("status", extra={"commit": commit})
         for name, report in told.items():
             spec, known = self.reports.get(name, (None, None))
-            if spec and known is report:  # what was done is told once
-                self.reports[name] = (spec, replace(report, done=()))
+            if spec and known and known.done is report.done:  # what was done is told once
+                self.reports[name] = (spec, replace(known, done=()))
         return True
 
     def current(self, fleet: Fleet | None) -> dict[str, Report]:

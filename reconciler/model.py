@@ -222,6 +222,34 @@ class JailSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One question to a jail, that has to be answered in `timeout` seconds; after `failures` in a row it counts.
+
+    tcp: `port` accepts a connection. http: `path` on it answers with `status` (0: any from 200 to 399), for the name
+    `host` (""; its address), and with what it `contains`. command: ends with status 0 inside the jail.
+    """
+
+    kind: Literal["tcp", "http", "command"]
+    port: int = 0
+    path: str = "/"
+    status: int = 0
+    contains: str = ""
+    host: str = ""
+    command: tuple[str, ...] = ()
+    timeout: int = 5
+    failures: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a jail is told to be well. `start_timeout`: the seconds that it has to be so for the first time."""
+
+    checks: tuple[Check, ...] = ()
+    start_timeout: int = 120
+    restart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Jail:
     """One website's machine. `id` is `customer--name`, unique in the fleet and usable as a host-level name."""
 
@@ -251,6 +279,12 @@ class Jail:
     """Name → address lines for /etc/hosts: the customer's own jails."""
     more: tuple[Nic, ...] = ()
     """Interfaces beside its `nic`: on segments, without a way out."""
+    health: Health = field(default_factory=Health)
+
+    @property
+    def address(self) -> str:
+        """The one that all know it by, without its length."""
+        return self.nic.addresses[0].partition("/")[0]
 
     @property
     def stations(self) -> tuple[Jail, ...]:
@@ -298,6 +332,8 @@ class Rule:
     label: str
     rate: Rate | None = None
     """Of TCP connections into a jail."""
+    sake: str = field(default="", repr=False)
+    """The jail for which the host itself has this rule, that goes with it; "" for what is the host's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,6 +623,8 @@ class Observation:
 
 
 Action = Literal["create", "update", "remove", "retain", "release", "purge"]
+HEALTH = "health"
+"""An attribute that no jail's state has: it differs where a jail is as it should be, and is to be restarted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -679,6 +717,13 @@ class Report:
     failures: tuple[Failure, ...] = ()
     conflicts: tuple[Failure, ...] = ()
     degraded: tuple[tuple[str, str], ...] = ()
+    """(jail, what is wrong with it although nothing needs to be changed), as the host itself tells it"""
+    ailing: tuple[tuple[str, str], ...] = ()
+    """(jail, which of its checks fails, and how); "" is the host, on which too many fail at once"""
+    starting: tuple[tuple[str, str], ...] = ()
+    """(jail that was made or changed, which of its checks has not passed yet)"""
+    unchecked: tuple[tuple[str, str], ...] = ()
+    """(jail, why nobody knows what its checks would say)"""
     refusal: str = ""
     approval: str = ""
     """What the approval is called for which the plan waits."""
@@ -693,3 +738,8 @@ class Report:
     @property
     def ready(self) -> bool:
         return not (self.pending or self.failures or self.conflicts or self.refusal or self.hold or self.unreachable)
+
+    @property
+    def unwell(self) -> Mapping[str, str]:
+        """Jail → why it does not do its work, although nothing is left to be changed. Not in it: those `starting`."""
+        return {owner: why for owner, why in (*self.ailing, *self.degraded) if owner}

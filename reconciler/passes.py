@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,12 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from reconciler import __version__
+from reconciler import __version__, health
 from reconciler.age import Identities, opened
 from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
-from reconciler.health import answering
 from reconciler.hostile import normalise
 from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
@@ -32,8 +32,13 @@ from reconciler.render import status
 from reconciler.render.known import addresses, held, known_version
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
+from reconciler.watch import Watch
 from reconciler.waves import Turns, Verdicts, told, valid
 from reconciler.wire import ShellWire
+
+BEGINNING, PAUSE = 3.0, 0.3
+"""Seconds that jails get after a pass has made them, before they are told to be starting: most need less, and would be
+told of twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Station:
         self._compiler = Compiler()
         self._turns = Turns(self.mirror, self.disturbs)
         self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._watches: dict[str, Watch] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
         self._files: dict[str, bytes] | None = None
@@ -117,12 +123,17 @@ class Station:
             newcomer=newcomer(file),
             adopt=wish.adopt,
             reviewed=bool(wish.digest),
+            unwell=self.watch(host).due(fleet.guard, time.monotonic()) if wish.apply else {},
         )
-        asked = Pass(given, wish.apply, wish.digest, answering)
+        asked = Pass(given, wish.apply, wish.digest, health.answering)
         report = reconcile(known.spec, self.wire(known.spec), self.stock, asked)
         secrets = tuple(Failure(f.owner, f.key, f.reason) for f in known.failures)
         worked = wish.apply and not (report.unreachable or report.refusal or report.hold)
-        return replace(report, failures=(*secrets, *taken, *report.failures), version=__version__ if worked else "")
+        version = __version__ if worked else ""
+        report = replace(report, failures=(*secrets, *taken, *report.failures), version=version)
+        if wish.apply:
+            self.watch(host).saw(fleet.hosts[host].jails, report, time.monotonic())
+        return report
 
     def addresses(self) -> Mapping[str, tuple[str, str]]:
         """Who has which, by the status: read once for all hosts, which takes 20 ms of 10,000 jails."""
@@ -135,6 +146,31 @@ class Station:
         """Whether it would stop or restart a jail; so it may be while the host does not answer."""
         report = self.run(fleet, host, Wish(apply=False))
         return bool(report.unreachable) or any(change.disrupts for change in report.pending)
+
+    def examine(self, fleet: Fleet, host: str, report: Report) -> Report:
+        """The report with what the checks of its jails say now; of a host that cannot be reached they say nothing."""
+        watch, end = self.watch(host), time.monotonic() + (BEGINNING if report.done else 0)
+        while not report.unreachable:
+            self.ask(fleet.hosts[host], watch, report)
+            if not watch.beginning or time.monotonic() >= end:
+                break
+            time.sleep(PAUSE)
+        return watch.told(report, fleet.guard)
+
+    def ask(self, spec: HostSpec, watch: Watch, report: Report) -> None:
+        jails = watch.askable(report, time.monotonic(), 0.9 * self.config.daemon.health)
+        if asked := health.questions(jails):
+            remote = self.remote(spec)
+            ways = health.Host(PLATFORMS[spec.platform], remote.dial, remote.run)
+            watch.heard(health.ask(asked, ways), time.monotonic())
+
+    def restarts(self, fleet: Fleet, host: str) -> bool:
+        """Whether the next pass is to restart a jail for its health."""
+        return bool(self.watch(host).due(fleet.guard, time.monotonic()))
+
+    def watch(self, host: str) -> Watch:
+        """What is remembered of its jails' health, from the start of this process on."""
+        return self._watches.setdefault(host, Watch())
 
     def wire(self, spec: HostSpec) -> ShellWire:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])

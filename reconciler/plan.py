@@ -19,6 +19,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 
 from reconciler.model import (
+    HEALTH,
     Change,
     Failure,
     File,
@@ -65,13 +66,16 @@ class Circumstances:
     """The reconciler's version, when another one was at work on the host last."""
     reviewed: bool = False
     """Somebody has seen this plan: the guard lets it through."""
+    unwell: Mapping[str, str] = field(default_factory=dict)
+    """Jails that are to be restarted now, and why. Of a host on hold none is, nor where that would trip a guard."""
 
 
 def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     inventory = {owned.key: owned for owned in seen.inventory}
     found = (*displaced(manifest, inventory), *obstructed(manifest, seen))
     conflicts = (*found, *(() if given.adopt else foreign(manifest, seen, inventory)))
-    making = [c for r in manifest.resources if (c := making_of(r, seen, inventory))]
+    unwell = {} if seen.hold or seen.refusals else given.unwell
+    making = [c for r in manifest.resources if (c := making_of(r, seen, inventory) or revival(r, unwell, inventory))]
     first, last = removals(manifest, seen.inventory, given.today, wanted=frozenset().union(*map(taken, making)))
     making = waiting(making, givers=(*first, *last, *making))
     ordered, exchanged = by_claims(making)
@@ -84,6 +88,8 @@ def plan(manifest: Manifest, seen: Observation, given: Circumstances) -> Plan:
     waits = Held(frozen_refusal(seen, given))
     if not waits.why and not given.reviewed:
         waits = held_back(manifest, changes, seen, given)
+    if waits.why and unwell:
+        return plan(manifest, seen, replace(given, unwell={}))
     own = digest(manifest.host, changes)
     return Plan(manifest.host, tuple(changes), own, conflicts, waits.why, untouched, waits.approval, waits.changes)
 
@@ -162,6 +168,22 @@ def making_of(resource: Resource, seen: Observation, inventory: Mapping[str, Own
         differences=differences,
         before=before,
         diff="".join(diffs(resource, differences, seen)),
+    )
+
+
+def revival(resource: Resource, unwell: Mapping[str, str], inventory: Mapping[str, Owned]) -> Change | None:
+    """Of a jail that is as it should be, and does not do its work. What changes it anyway comes first."""
+    if not resource.type.startswith(JAIL) or resource.owner not in unwell or resource.key not in inventory:
+        return None
+    return Change(
+        action="update",
+        key=resource.key,
+        owner=resource.owner,
+        words=f"restart {resource.words}: {unwell[resource.owner]}",
+        disrupts=resource.disrupts[HEALTH],
+        resource=resource,
+        differences=((HEALTH, unwell[resource.owner], "well"),),
+        before=inventory[resource.key],
     )
 
 

@@ -157,9 +157,7 @@ def endpoints(spec: HostSpec, changes: Iterable[Change]) -> dict[Endpoint, str]:
     rules = [part for part in spec.parts if isinstance(part, Rule) and part.subject in jails]
     open_to_all = [rule for rule in rules if rule.direction == "in" and rule.protocol == "tcp" and not rule.peers]
     found = {
-        (jails[rule.subject].nic.addresses[0].partition("/")[0], port): jails[rule.subject].customer
-        for rule in open_to_all
-        for port in rule.ports
+        (jails[rule.subject].address, port): jails[rule.subject].customer for rule in open_to_all for port in rule.ports
     }
     return {endpoint: customer for endpoint, customer in found.items() if endpoint[0] not in given_up}
 
@@ -235,6 +233,6 @@ def needs(change: Change, failure: Failure) -> bool:
 
 def finished(report: Report, manifest: Manifest, carried: Carried, unfetched: list[Failure], asked: Pass) -> Report:
     """What was done, and what a look at the host right afterwards says is left."""
-    again = plan(manifest, carried.seen, replace(asked.given, reviewed=True))
+    again = plan(manifest, carried.seen, replace(asked.given, reviewed=True, unwell={}))
     after = left(report, again, carried.seen, Pass(asked.given))
     return replace(after, done=carried.done, failures=(*unfetched, *carried.failures))

@@ -6,6 +6,7 @@ status. Connections stay open between calls and are opened again when they broke
 
 from __future__ import annotations
 
+import logging
 import shlex
 import socket
 import threading
@@ -30,6 +31,13 @@ KEEPALIVE = 15
 by the answer that it drops."""
 MOST = 256 << 20
 """Bytes of output beyond which a host is not believed."""
+
+FORBIDDEN, NOBODY_THERE = 1, 2
+"""Why a channel was not opened (RFC 4254, 5.1)."""
+FORWARDING = "its sshd_config has to allow root local forwarding (AllowTcpForwarding, PermitOpen)"
+
+# what it says about each channel is told by what follows from it
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
 RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
@@ -66,6 +74,34 @@ class Remote:
         """Runs a whole script; its standard output. A script that exits other than 0 is a failure."""
         with self._turn:
             return self._execute(RUN, [script.encode()], timeout)
+
+    def dial(self, address: str, port: int, timeout: float) -> paramiko.Channel:
+        """A TCP connection that the host makes, without any tool there; OSError where nobody took it. RemoteFailure:
+        it was not tried. May be used by several threads at a time."""
+        deadline = monotonic() + timeout
+        transport = self._connected()
+        while True:
+            left = max(0.05, deadline - monotonic())
+            try:
+                return transport.open_channel("direct-tcpip", (address, port), ("::1", 0), timeout=left)
+            except paramiko.ChannelException as error:
+                if error.code == NOBODY_THERE:
+                    raise ConnectionRefusedError from error
+                what = "sshd makes no connections for us" if error.code == FORBIDDEN else "sshd cannot connect"
+                raise RemoteFailure(f"{what} on {self.name}: {FORWARDING}") from error
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                if not transport.is_active():
+                    raise RemoteFailure(f"the connection to {self.name} broke") from error
+                # paramiko keeps one reason for all who wait: another thread may have taken ours
+                if monotonic() >= deadline:
+                    raise TimeoutError from error
+
+    def _connected(self) -> paramiko.Transport:
+        with self._turn:
+            if self._connection is None or not self._transport().is_active():
+                self._drop()
+                self._connection = connect(self.ssh, self.credentials)
+            return self._transport()
 
     def renew(self, timeout: float) -> None:
         """Takes a new connection in place of the kept one, which a firewall may let through for having known it."""

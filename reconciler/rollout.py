@@ -74,7 +74,7 @@ def trouble(report: Report | None, before: Collection[str]) -> str:
 def unwell(report: Report) -> dict[str, str]:
     """Jail's id, or "" for the host → what is wrong with it."""
     found = {change.owner: f"waits: {change.words}" for change in reversed(report.pending)}
-    found |= dict(report.degraded)
+    found |= {**dict(report.starting), **dict(report.degraded), **dict(report.ailing)}
     found |= {failure.owner: failure.reason for failure in reversed((*report.conflicts, *report.failures))}
     stuck = report.unreachable or report.refusal or report.hold
     return found | ({"": stuck} if stuck else {})

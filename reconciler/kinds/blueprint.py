@@ -1,7 +1,7 @@
 """Blueprint: an application environment. Puts nothing on a host by itself; the jails that run it do.
 
-Checked here: parameters whose own default does not match their pattern, grants that would do nothing, and data where
-the platform has something of its own.
+Checked here: parameters whose own default does not match their pattern, grants that would do nothing, data where the
+platform has something of its own, and checks of ports that are none.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.kinds.documents import Expansion, Staff
+from reconciler.kinds.health import health_problems
 from reconciler.load import whole
 from reconciler.model import Document, Problem, problem
 
@@ -20,7 +21,14 @@ SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libexec")
 
 
 def expand(document: Document, staff: Staff) -> Expansion:
-    return Expansion(problems=(*parameter_problems(document), *grant_problems(document), *data_problems(document)))
+    return Expansion(
+        problems=(
+            *parameter_problems(document),
+            *grant_problems(document),
+            *data_problems(document),
+            *health_problems(document, document),
+        )
+    )
 
 
 def grant_problems(document: Document) -> Iterator[Problem]:

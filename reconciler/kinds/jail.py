@@ -29,6 +29,7 @@ from reconciler.kinds.documents import (
     stable,
     subnet,
 )
+from reconciler.kinds.health import check_rules, health, health_problems
 from reconciler.kinds.host import announces, carries, on_freebsd
 from reconciler.kinds.interfaces import further_nics, interface_claims, interface_problems
 from reconciler.kinds.limits import disk_problems, limits_of
@@ -75,6 +76,7 @@ def expand(document: Document, staff: Staff, tenant: Tenant) -> Expansion:
         *(blueprint_problems(document, blueprint) if blueprint else ()),
         *(grant_problems(document, blueprint, staff) if blueprint else ()),
         *(data_problems(document, blueprint, staff) if blueprint else ()),
+        *(health_problems(document, blueprint) if blueprint else ()),
         *publish_problems(document, tenant),
         *to_problems(document, tenant),
         *(visitor_problems(document, staff, place) if place else ()),
@@ -264,11 +266,13 @@ def parts(
 def parts_on_host(
     document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant
 ) -> Iterator[Part]:
-    yield jail(document, place, blueprint, staff, tenant)
+    made = jail(document, place, blueprint, staff, tenant)
+    yield made
     for link in document.spec.get("links", ()):
         if link["to"] in tenant.places:  # else its document is broken
             yield cable(place, tenant.places[link["to"]], link)
     yield from rules(document, place, staff, tenant)
+    yield from check_rules(made, place, staff)
 
 
 def jail(document: Document, place: Place, blueprint: Document, staff: Staff, tenant: Tenant) -> Jail:
@@ -296,6 +300,7 @@ def jail(document: Document, place: Place, blueprint: Document, staff: Staff, te
         resolvers=tuple(location.spec.get("resolvers", ())),
         neighbours=neighbours(document, tenant),
         more=further_nics(document, place),
+        health=health(spec, plan),
     )
 
 

@@ -136,6 +136,7 @@ PATTERNS = {
     "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$": (
         "a full domain name in small letters, such as www.example.org, without a star or a final dot"
     ),
+    "^/[!-~]*$": "a path that begins with /, without spaces, such as /status?full",
     "^(https|file)://[!-~]+$": "an address that begins with https:// or file://, without spaces",
     "^([01][0-9]|2[0-3]):[0-5][0-9]$": "a time of the day, such as 02:00",
     "^sha256:[0-9a-f]{64}$": "sha256: and 64 digits of 0-9 and a-f",

@@ -7,10 +7,10 @@ Nothing here does I/O, and a platform never sees YAML or git. A new platform is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from reconciler.model import Change, HostSpec, Manifest, Observation
+from reconciler.model import Change, HostSpec, Jail, Manifest, Observation
 from reconciler.platforms import freebsd, linux
 from reconciler.platforms.ground import Undo
 from reconciler.platforms.steps import Step
@@ -38,6 +38,13 @@ class Platform(Protocol):
 
     def logs(self, jail: str, follow: bool) -> str:
         """A command that prints what the jail wrote."""
+
+    INSIDE: str
+    """The shell function `inside`."""
+
+    def inside(self, jail: Jail, command: Iterable[str], seconds: int) -> str:
+        """A call of `inside`, which runs the command in the jail as its user, on nothing but /dev/null. All that is
+        left of it after so many seconds is killed. Its status is the command's; 125 where the jail does not run."""
 
 
 PLATFORMS: Mapping[str, Platform] = {"freebsd": freebsd, "linux": linux}

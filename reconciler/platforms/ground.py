@@ -49,7 +49,9 @@ def bare(spec: HostSpec) -> HostSpec:
 
 
 def of_jail(part: object) -> bool:
-    return isinstance(part, (Jail, Link, Tunnel, Redirect)) or (isinstance(part, Rule) and part.subject != "")
+    return isinstance(part, (Jail, Link, Tunnel, Redirect)) or (
+        isinstance(part, Rule) and part.subject + part.sake != ""
+    )
 
 
 def states_digest(resources: Iterable[Resource]) -> str:

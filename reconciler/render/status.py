@@ -10,14 +10,12 @@ passed yet since the start), jails that are to be removed and still run, everyth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ryaml
 
 from reconciler.model import (
-    Change,
-    Failure,
     Fleet,
     HostSpec,
     Jail,
@@ -30,8 +28,9 @@ from reconciler.model import (
     Site,
     whose,
 )
+from reconciler.render.conditions import condition, condition_of, host_conditions, is_applied, jail_conditions, ready
 from reconciler.render.known import Files, is_jail, known_manifest, known_version, status_of, subject
-from reconciler.render.plans import escaped, summary
+from reconciler.render.plans import escaped
 from reconciler.render.problems import line
 
 API = "reconciler.hosting/v1"
@@ -118,7 +117,7 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
         "location": spec.location,
         "address": spec.ssh.address,
         "jails": len(spec.jails),
-        "conditions": [host_condition(report)],
+        "conditions": host_conditions(report),
         **revisions(report.ready, standing.revision.commit, report.manifest, before),
         "reconciler": report.version or known_version(before),
         "lastApply": last_apply(report, standing.revision.commit, before),
@@ -131,49 +130,12 @@ def host_status(spec: HostSpec, report: Report, standing: Standing, before: byte
     }
 
 
-def host_condition(report: Report) -> dict[str, str]:
-    """Of the host itself: what is wrong with a jail alone is told where the jail is, and counted here."""
-    pending = tuple(c for c in report.pending if not c.owner and not waits_for_jail(c))
-    failures, conflicts = of_host(report.failures), of_host(report.conflicts)
-    own = replace(report, done=(), pending=pending, failures=failures, conflicts=conflicts)
-    troubled = {f.owner for f in (*report.failures, *report.conflicts)} | {c.owner for c in report.pending}
-    count = len(troubled - {""})
-    if own.ready and count:
-        return ready(True, "UpToDate", f"{count} of its jails need{'s' if count == 1 else ''} attention")
-    return ready(own.ready, host_reason(own), report.unreachable or report.refusal or summary(own))
-
-
-def of_host(failures: Iterable[Failure]) -> tuple[Failure, ...]:
-    return tuple(failure for failure in failures if not failure.owner)
-
-
-def waits_for_jail(change: Change) -> bool:
-    """Files that a jail is to run on are sent with it, and go when it has let go of them."""
-    return change.key.startswith("tree/")
-
-
 def last_apply(report: Report, commit: str, before: bytes | None) -> dict[str, Any]:
     """What was done last, for whom reads the history: repairs of what somebody changed by hand are in it too."""
     if report.done:
         return {"revision": commit, "changes": [change.words for change in report.done][:LISTED]}
     known = status_of(before).get("lastApply", {})
     return known if isinstance(known, dict) else {}
-
-
-def host_reason(report: Report) -> str:
-    reasons = (
-        (report.unreachable, "Unreachable"),
-        (report.hold, "OnHold"),
-        (report.refusal, "Refused"),
-        (report.failures, "Failed"),
-        (report.conflicts, "Conflict"),
-        (report.pending, "Pending"),
-    )
-    return next((reason for value, reason in reasons if value), "UpToDate")
-
-
-def ready(value: bool, reason: str, message: str) -> dict[str, str]:
-    return {"type": "Ready", "status": str(value), "reason": reason, "message": message}
 
 
 def revisions(is_ready: bool, commit: str, manifest: str, before: bytes | None) -> dict[str, str]:
@@ -184,45 +146,36 @@ def revisions(is_ready: bool, commit: str, manifest: str, before: bytes | None) 
         applied = commit
     if is_ready:
         return {"appliedRevision": applied or commit, "manifest": manifest}
-    return {"appliedRevision": applied, "observedRevision": commit, "manifest": str(known.get("manifest", ""))}
+    observed = commit if commit != applied else ""
+    return {"appliedRevision": applied, "observedRevision": observed, "manifest": str(known.get("manifest", ""))}
 
 
 def jail_status(jail: Jail, report: Report, standing: Standing, digest: str, before: bytes | None) -> dict[str, Any]:
     held = standing.revision.mounts.get(f"customers/{jail.customer}")
-    conditions, is_ready = jail_conditions(jail, report)
+    suspended = standing.fleet.suspended.get(jail.id, "") if standing.fleet else ""
+    is_ready, known = is_applied(jail, report) and not suspended, status_of(before)
     address, *further = jail.nic.public
-    known = status_of(before)
     if known and not is_ready:  # what it may still have nobody else must take
         address, further = known.get("address", address), known.get("further", further)
+    revision = held or standing.revision.commit
+    if suspended:  # what it was made from is what it goes on being wanted as
+        revision = str(known.get("appliedRevision", ""))
     return {
         "address": address,
         "further": further,
         "blueprint": jail.blueprint,
-        "conditions": conditions,
-        **revisions(is_ready, held or standing.revision.commit, digest, before),
+        "conditions": jail_conditions(jail, report, told_held(jail, held, standing) if held else "", suspended),
+        **revisions(is_ready, revision, digest, before),
         "heldAt": held or "",
         "pending": [change.words for change in report.pending if change.owner == jail.id],
     }
 
 
-def jail_conditions(jail: Jail, report: Report) -> tuple[list[dict[str, str]], bool]:
-    failures = [f.reason for f in (*report.conflicts, *report.failures) if f.owner == jail.id]
-    degraded = dict(report.degraded).get(jail.id, "")
-    pending = any(change.owner == jail.id for change in report.pending)
-    stuck = report.hold or report.refusal
-    if report.unreachable:
-        verdict = (False, "Unreachable", f"host {report.host} cannot be reached")
-    elif failures:
-        verdict = (False, "Failed", failures[0])
-    elif stuck and pending:
-        verdict = (False, host_reason(report), stuck)
-    elif pending:
-        verdict = (False, "Pending", "changes are waiting on the host")
-    elif degraded:
-        verdict = (False, "Restarting", f"{degraded}; `reconciler logs {jail.customer}/{jail.name}` shows what it said")
-    else:
-        verdict = (True, "Running", "as it should be")
-    return [ready(*verdict)], verdict[0] or verdict[1] == "Restarting"
+def told_held(jail: Jail, commit: str, standing: Standing) -> str:
+    """Which mistake keeps its customer at an older commit, and where it is."""
+    lines = [line(p) for p in standing.problems if p.path.startswith(f"customers/{jail.customer}/")]
+    more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return f"{jail.customer} is held at {commit[:12]}: correct {lines[0].splitlines()[0]}{more}" if lines else ""
 
 
 def published(spec: HostSpec) -> dict[str, list[str]]:
@@ -335,14 +288,6 @@ def retained_row(host: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     return escaped(jail.replace("--", "/", 1)), host, escaped(until), f"`approvals/{purge}.yaml`"
 
 
-def condition(status: Mapping[str, Any]) -> dict[str, str]:
-    """The first one; of a file that somebody else wrote into, only that."""
-    match status.get("conditions"):
-        case [{"status": str(), "reason": str(), "message": str()} as found, *_]:
-            return dict(found)
-    return ready(False, "Unknown", "no status yet")
-
-
 def problem_section(standing: Standing) -> Iterator[str]:
     if standing.problems:
         base = standing.head != standing.revision.commit
@@ -362,7 +307,13 @@ def host_row(path: str, status: Mapping[str, Any]) -> tuple[str, ...]:
 
 def state(status: Mapping[str, Any]) -> str:
     found = condition(status)
-    return "ready" if found["status"] == "True" else f"**{found['reason']}**: {escaped(found['message'])}"
+    if found["status"] != "True":
+        return told(found)
+    return "; ".join(["ready", *map(told, condition_of("Degraded", status))])
+
+
+def told(found: Mapping[str, str]) -> str:
+    return f"**{found['reason']}**: {escaped(found['message'])}"
 
 
 def jail_section(title: str, jails: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -14,10 +14,11 @@ import pytest
 
 from fake import specs
 from reconciler.config import Config, DaemonConfig, SourceConfig, WebConfig
-from reconciler.daemon import LATEST, SECOND_LOOK, SOONEST, Daemon, forever, git_folder
+from reconciler.daemon import ASK_AGAIN, LATEST, SECOND_LOOK, SOONEST, Daemon, forever, git_folder
+from reconciler.health import Answer, questions
 from reconciler.lease import Lease
 from reconciler.logs import JsonLines
-from reconciler.model import Change, Fleet, Guard, HostSpec, Report, Revision, Ssh
+from reconciler.model import Change, Check, Fleet, Guard, Health, HostSpec, Report, Revision, Ssh
 from reconciler.revision import Settled
 
 A, B = (HostSpec(name, "linux", "cam", Ssh("::1", 22, "key"), "/srv", ()) for name in "ab")
@@ -123,6 +124,68 @@ def test_a_host_that_is_well_is_looked_at_for_drift(config: Config) -> None:
     changed = Report("a", "", done=(Change("create", "jail/1 x", "x", "create jail x"),))
     assert daemon.patience(changed, 0) == SECOND_LOOK
     assert daemon.patience(Report("a", "", degraded=(("x", "ends at once"),)), 0) == SECOND_LOOK
+
+
+# ── between passes ───────────────────────────────────────────────────────────────────────────────────────────
+
+CHECKED = replace(A, parts=(replace(specs.jail("acme--www"), health=Health((Check("tcp", 80),))),))
+UNWELL = (("acme--www", "tcp :80 does not answer"),)
+
+
+def between(config: Config, told: Report, found: Report, due: bool = False, most: int = 3) -> tuple[Daemon, int]:
+    """What came of the time between two passes, and how often jails were asked; so often, something wakes the host."""
+
+    async def run() -> tuple[Daemon, int]:
+        daemon, asked, loop = Idle(config), 0, asyncio.get_running_loop()
+        daemon.kept = Fleet({"a": CHECKED})
+        daemon.reports["a"], daemon.wakes["a"] = (CHECKED, told), asyncio.Event()
+
+        def examine(fleet: Fleet, host: str, report: Report) -> Report:
+            nonlocal asked
+            asked += 1
+            if asked == most:
+                loop.call_soon_threadsafe(daemon.wakes["a"].set)
+            return found
+
+        daemon.station.examine = examine  # type: ignore[method-assign]
+        daemon.station.restarts = lambda fleet, host: due  # type: ignore[method-assign]
+        daemon.next_round = lambda name: 0.01  # type: ignore[method-assign]
+        if not most:
+            daemon.wakes["a"].set()
+        await daemon.between("a", 60)
+        return daemon, asked
+
+    return asyncio.run(run())
+
+
+def test_jails_are_asked_between_passes_and_what_they_say_is_told(config: Config) -> None:
+    done = Report("a", "", done=(Change("create", "jail/1 x", "x", "create jail x"),))
+    daemon, asked = between(config, done, replace(done, ailing=UNWELL))
+    assert asked == 3
+    assert daemon.reports["a"][1].unwell == dict(UNWELL)
+    assert daemon.reports["a"][1].done == done.done
+    assert daemon.news.is_set()
+    assert daemon.metrics.registry.get_sample_value("reconciler_jails_unwell", {"host": "a"}) == 1
+    quiet, _ = between(config, Report("a", ""), Report("a", ""))
+    assert not quiet.news.is_set()
+
+
+def test_a_jail_that_is_to_be_restarted_is_a_reason_for_a_pass_unless_the_host_cannot_have_one(config: Config) -> None:
+    assert between(config, Report("a", ""), Report("a", ""), due=True)[1] == 1
+    assert between(config, Report("a", ""), Report("a", "", hold="since today"), due=True)[1] == 3
+
+
+def test_what_wakes_a_host_ends_the_asking(config: Config) -> None:
+    assert between(config, Report("a", ""), Report("a", ""), most=0)[1] == 0
+
+
+def test_jails_that_are_well_are_asked_once_a_period_and_others_soon(config: Config) -> None:
+    daemon = Idle(config)
+    assert 50 < daemon.next_round("a") < 70
+    watch = daemon.station.watch("a")
+    watch.saw(CHECKED.jails, Report("a", ""), 0)
+    watch.heard([Answer(question, "fails", "why") for question in questions(CHECKED.jails)], 0)
+    assert daemon.next_round("a") == ASK_AGAIN
 
 
 def test_a_mistake_of_ours_in_a_pass_is_told_and_survived(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,20 @@ def test_a_change_of_staffs_comes_to_the_others_when_the_canary_is_well(
     assert f"revision: {commit}" in company.status("rollout.yaml")
 
 
+def test_a_jail_that_fails_its_checks_is_told_and_restarted(company: Company, running: subprocess.Popen[bytes]) -> None:
+    path, well = "customers/acme/jails/www.yaml", "- http: {port: 80, path: /about/, contains: ACME}"
+    ill = "- {http: {port: 80, path: /nowhere}, failures: 1}"
+    company.change(path, well, ill)
+    company.push("Ask for what is not there")
+    until("the status says it", lambda: reason(company, path) == "Unhealthy", 30)
+    restart = "restart jail acme--www: http :80/nowhere answers 404"
+    until("the restart", lambda: restart in company.status("hosts/a.yaml"), 30)
+    assert "type: Degraded" in company.status(path)
+    company.change(path, ill, well)
+    company.push("Ask for what is there")
+    until("it is well", lambda: reason(company, path) == "Running", 30)
+
+
 # ── what it survives ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -168,6 +168,7 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     if jail.stop_timeout != 15:
         yield f"{jail.id} has {jail.stop_timeout} seconds to end"
     yield from (f"{jail.id} may {grant}" for grant in jail.grants)
+    yield from spoken_health(jail)
     if jail.limits.open_files:
         yield f"{jail.id} may have {jail.limits.open_files} files open"
     yield f"{jail.id} keeps {' '.join(jail.data) or 'nothing'}{f', defaults {jail.defaults}' if jail.defaults else ''}"
@@ -176,6 +177,17 @@ def spoken_jail(jail: Jail) -> Iterator[str]:
     yield from (f"{jail.id} starts after {other}" for other in jail.after)
     yield from (f"{jail.id} resolves at {address}" for address in jail.resolvers)
     yield from (f"{jail.id} knows {name} as {address}" for name, address in jail.neighbours)
+
+
+def spoken_health(jail: Jail) -> Iterator[str]:
+    for check in jail.health.checks:
+        what = " ".join(check.command) if check.kind == "command" else f"{check.port}"
+        wanted = f" {check.host}{check.path}, {check.status or 'well'}, {check.contains!r}"
+        page = wanted if check.kind == "http" else ""
+        yield f"{jail.id} is asked {check.kind} {what}{page}: {check.timeout} s, {check.failures} times"
+    if jail.health.checks:
+        restart = "is restarted" if jail.health.restart else "is not restarted"
+        yield f"{jail.id} has {jail.health.start_timeout} s to begin, and {restart}"
 
 
 def source(pinned: Source) -> str:

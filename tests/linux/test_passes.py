@@ -91,8 +91,8 @@ CHANGES: dict[str, tuple[str, Callable[[World], object], str]] = {
     "a published port less": ("b", lambda w: (w.remove(BLOG_SITE), w.edit(BLOG, publish=[])), ""),
     "a jail less": ("b", lambda w: w.remove(BLOG_SITE, BLOG), ""),
     "a blueprint": ("b", lambda w: w.edit("blueprints/nginx.yaml", runAs="root"), "uirig--www uirig--blog"),
-    "another blueprint": ("a", lambda w: (w.remove(WWW_SITE), w.edit(WWW, blueprint="app", publish=[{"port": 8080}])),
-                          "acme--www"),
+    "another blueprint": ("a", lambda w: (w.remove(WWW_SITE), w.edit(WWW, blueprint="app", publish=[{"port": 8080}],
+                                                                      health=None)), "acme--www"),
     "a second switch": ("a", lambda w: (w.edit("hosts/a.yaml", switches=[{"name": "jails0"}, {"name": "jails1"}]),
                                         w.edit(WWW, switch="jails1")), ""),
 }  # fmt: skip

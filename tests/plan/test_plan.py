@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fake import specs
-from reconciler.model import Change, File, Guard, Manifest, Observation, Owned, Plan, Resource, Secret
+from reconciler.model import HEALTH, Change, File, Guard, Manifest, Observation, Owned, Plan, Resource, Secret
 from reconciler.plan import Circumstances, inventory, plan, retained
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import file_state
@@ -33,7 +33,9 @@ def port(owner: str, address: str) -> Resource:
 
 def jail(number: int, runs: str = "now") -> Resource:
     owner = f"acme--{number}"
-    return thing(f"jail/1 {owner}", owner, state={"runs": runs}, disrupts={"runs": f"restart of {owner}"})
+    return thing(
+        f"jail/1 {owner}", owner, state={"runs": runs}, disrupts=dict.fromkeys(("runs", HEALTH), f"restart of {owner}")
+    )
 
 
 def wanted(*resources: Resource) -> Manifest:
@@ -518,3 +520,43 @@ def test_a_change_is_named_by_all_that_it_does() -> None:
     change = Change("update", "jail/1 acme--a", "acme--a", "words")
     assert change == replace(change)
     assert made([jail(1)], [jail(1, "anew")]).digest != made([jail(1)], [jail(1, "later")]).digest
+
+
+# ── restarts for health ──────────────────────────────────────────────────────────────────────────────────────
+
+UNWELL = {"acme--1": "http :80 answers 500, 3 times in a row"}
+TEN = [jail(number) for number in range(10)]
+
+
+def test_a_jail_that_is_as_it_should_be_and_unwell_is_restarted_and_the_plan_says_why() -> None:
+    planned = made(TEN, TEN, replace(GIVEN, unwell=UNWELL))
+    (change,) = planned.changes
+    assert change.words == "restart jail/1 acme--1: http :80 answers 500, 3 times in a row"
+    assert (change.action, change.disrupts) == ("update", "restart of acme--1")
+    assert inventory(wanted(*TEN), seen(*TEN), planned) == seen(*TEN).inventory
+
+
+def test_what_changes_a_jail_anyway_comes_first() -> None:
+    (change,) = made(TEN, [TEN[0], jail(1, "anew"), *TEN[2:]], replace(GIVEN, unwell=UNWELL)).changes
+    assert change.words == "change jail/1 acme--1: runs now → anew"
+
+
+def test_on_a_host_on_hold_or_refused_nobody_is_restarted() -> None:
+    for held in ({"hold": "since today"}, {"refusals": ("no nft",)}):
+        assert plan(wanted(*TEN), seen(*TEN, **held), replace(GIVEN, unwell=UNWELL)).changes == ()
+
+
+def test_restarts_never_trip_a_guard_nor_go_along_with_what_does() -> None:
+    many = {f"acme--{number}": "it is unwell" for number in range(4)}
+    planned = made(TEN, TEN, replace(GIVEN, unwell=many))
+    assert (planned.changes, planned.refusal) == ((), "")
+    held = made(TEN, TEN[4:], replace(GIVEN, unwell={"acme--9": "it is unwell"}))
+    assert [change.action for change in held.changes] == ["remove"] * 4
+    assert held.refusal
+
+
+def test_a_jail_that_is_not_ours_or_not_there_yet_is_not_restarted() -> None:
+    unwell = replace(GIVEN, unwell=UNWELL)
+    assert [change.action for change in made([], TEN[1:2], unwell).changes] == ["create"]
+    foreign = plan(wanted(TEN[1]), seen(TEN[1], inventory=()), unwell)
+    assert foreign.changes == ()

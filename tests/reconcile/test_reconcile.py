@@ -8,12 +8,12 @@ from datetime import date
 import pytest
 
 from fake import FakeHost, specs
-from reconciler.model import Change, File, Guard, HostSpec, Owned, Report, Switch
+from reconciler.model import HEALTH, Change, File, Guard, HostSpec, Owned, Report, Switch
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
 from reconciler.platforms.linux.paths import unit
-from reconciler.platforms.steps import INCOMING
+from reconciler.platforms.steps import INCOMING, Call
 from reconciler.reconcile import Pass, endpoints, reconcile
 
 GIVEN = Circumstances(date(2024, 2, 20))
@@ -364,3 +364,29 @@ def test_a_secret_reaches_its_file_and_nothing_that_people_read() -> None:
     (path,) = [path for path in host.machine.files if path.endswith("/secrets/password")]
     assert host.machine.files[path].content == b"hunter2"
     assert (host.machine.files[path].mode, "hunter2" in repr(report)) == (0o400, False)
+
+
+# ── restarts for health ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_jail_that_is_unwell_is_restarted_once_and_nothing_is_left_to_do() -> None:
+    host = FakeHost()
+    run(WWW, host)
+    before = host.machine.processes[unit("acme--www")]
+    report = run(WWW, host, given=replace(GIVEN, unwell={"acme--www": "tcp :80 does not answer"}))
+    assert [change.words for change in report.done] == ["restart jail acme--www: tcp :80 does not answer"]
+    assert (report.ready, report.pending) == (True, ())
+    assert host.machine.processes[unit("acme--www")] is not before
+    assert run(WWW, host).done == ()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_platform_restarts_a_jail_for_its_health(platform: str) -> None:
+    spec = replace(WWW, platform=platform)
+    resource = next(r for r in PLATFORMS[platform].lower(spec).resources if r.type == "jail/1")
+    differences = ((HEALTH, "it is unwell", "well"),)
+    change = Change("update", resource.key, "acme--www", "", resource.disrupts[HEALTH], resource, differences)
+    steps = PLATFORMS[platform].commands(change)
+    assert [step.function for step in steps if isinstance(step, Call)] == ["machine"]
+    assert "restart" in steps[-1].words  # type: ignore[union-attr]
+    assert HEALTH not in resource.state

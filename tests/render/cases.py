@@ -143,6 +143,25 @@ def a_host_in_trouble() -> Built:
 
 
 @case
+def jails_that_are_unwell_or_starting() -> Built:
+    """Also where nobody may ask, and where many are ill at the same time."""
+    ailing = (("acme--db", "tcp :6379 does not answer, 3 times in a row; restarted once, which has not helped yet"),)
+    starting, unchecked = (("acme--www", "http :80 answers 503"),), (("kiln--www", "sshd makes no connections"),)
+    ill = report(A, ailing=ailing, starting=starting, unchecked=unchecked)
+    many = report(B, ailing=(("", "3 of 3 jails that have checks fail them at the same time"), ("uirig--www", "ill")))
+    return after(standing(fleet(A, B), ill, many))
+
+
+@case
+def hosts_that_wait_for_somebody() -> Built:
+    pending = (change("change jail acme--www: memory 128Mi → 256Mi", "acme--www"), change("change file x"))
+    held = report(A, hold="since 2026-01-30: disk is being replaced", pending=pending)
+    theirs = (Failure("", "file/1 /etc/x", "file /etc/x exists on the host, but not in our inventory"),)
+    foreign = report(B, conflicts=theirs, pending=(change("change jail uirig--www: runs differs", "uirig--www"),))
+    return after(standing(fleet(A, B), held, foreign))
+
+
+@case
 def a_customer_who_is_held() -> Built:
     found = (mistake("customers/acme/jails/www.yaml", "there is no blueprint ```ngimx", "did you mean nginx?"),)
     return after(
@@ -180,6 +199,14 @@ def too_much_of_the_fleet_goes_at_once() -> Built:
     going = replace(fleet(A, B), vanishing=lost.jails, lost=lost)
     held = report(A, refusal="3 jails of the fleet would be removed", approval="h0123456789abcde", held=("d1", "d2"))
     return after(standing(going, held, report(B)))
+
+
+@case
+def a_jail_that_is_suspended() -> Built:
+    """It goes on being told as it was made, whatever is wanted of it by now."""
+    before = after(standing(fleet(A), report(A)))
+    still = replace(fleet(A), suspended={"acme--www": "customers/acme/customer.yaml"})
+    return after(standing(still, report(A, "1 acme--www=2"), commit=SECOND), before)
 
 
 @case

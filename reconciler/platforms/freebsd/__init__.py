@@ -32,6 +32,7 @@ from reconciler.platforms.freebsd.probe import probe
 from reconciler.platforms.freebsd.tunnel import tunnel
 from reconciler.platforms.ground import REVERT, manifest
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
+from reconciler.platforms.steps import quote
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 MODULES = ("if_bridge", "if_epair", "pf")
@@ -47,7 +48,9 @@ SYSCTLS = {
     **firewall.SYSCTLS,
 }
 
-__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
+INSIDE = files(__name__).joinpath("ask.sh").read_text()
+
+__all__ = ["INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:
@@ -163,3 +166,8 @@ def expiry(spec: HostSpec) -> Iterator[File]:
 
 def logs(id: str, follow: bool) -> str:
     return f"tail -n 200 {'-F ' if follow else ''}{LOGS}/{jail_name(id)}.log"
+
+
+def inside(each: Jail, command: Iterable[str], seconds: int) -> str:
+    words = (*jail.as_user(each), *jail.environment(each), *command)
+    return " ".join(["inside", jail_name(each.id), str(seconds), *map(quote, words)])

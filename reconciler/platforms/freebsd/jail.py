@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from reconciler.model import File, Jail, LinkEnd, Resource
+from reconciler.model import HEALTH, File, Jail, LinkEnd, Resource
 from reconciler.platforms.files import digest, file_state
 from reconciler.platforms.freebsd import network
 from reconciler.platforms.freebsd.paths import DEVICES, JAILS, LOGS, inside, jail_name
@@ -41,6 +41,7 @@ ACCOUNTS = {
     "group": f"wheel:*:0:root\napp:*:{APP}:\nnogroup:*:65533:\nnobody:*:65534:\n",
 }
 COPIED = "/config/.defaults-copied"
+PATH = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 PORTS = "net.inet.ip.portrange.reservedhigh"
 
 
@@ -74,7 +75,7 @@ def root(jail: Jail, storage: str, ends: Iterable[LinkEnd]) -> Resource:
 
 
 def etc(jail: Jail) -> dict[str, str]:
-    hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
+    hosts = [("localhost", "::1"), (jail.name, jail.address), *jail.neighbours]
     return {
         "group": ACCOUNTS["group"],
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
@@ -92,14 +93,12 @@ def start(jail: Jail) -> bytes:
     copy = f"[ -e {COPIED} ] || {{ {copying}; }}\n" if jail.defaults else ""
     places = " ".join(["/config", *jail.data])
     own = f'for place in {places}; do [ "$(stat -f %u "$place")" = {runner} ] || {hand_over} "$place"; done\n'
-    # by number: the groups that root has are given up as well, which -u alone does not
-    drop = "" if jail.root else f"/usr/sbin/chroot -G {APP} -g {APP} -u {APP} / "
-    command = " ".join(map(quote, jail.command))
+    command = " ".join([*as_user(jail), *map(quote, jail.command)])
     return f"""#!/bin/sh
 # Written by the reconciler; runs as the jail's root before the application.
 set -eu
 umask 022
-export PATH=/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin HOME=/ LANG=C.UTF-8
+export PATH={PATH} HOME=/ LANG=C.UTF-8
 {exports}mkdir -p /var/run /var/log /var/db /var/empty /var/tmp
 chmod 1777 /var/tmp
 {copy}{own}cd /
@@ -109,8 +108,19 @@ ulimit -l unlimited 2>/dev/null || :
 [ "$(sysctl -n {PORTS})" = 0 ] || sysctl {PORTS}=0 || echo "ports below 1024 stay root's"
 # a restart a second at most; what the command writes goes where jail(8) opened the log, outside: by -o, because
 # daemon(8) keeps back what it prints itself until some KiB have come together
-exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -o /dev/stdout -t {jail.id} {drop}{command}
+exec /usr/sbin/daemon -R 1 -P /var/run/app.pid -o /dev/stdout -t {jail.id} {command}
 """.encode()
+
+
+def as_user(jail: Jail) -> tuple[str, ...]:
+    """By number: the groups that root has are given up as well, which -u alone does not."""
+    return () if jail.root else ("/usr/sbin/chroot", "-G", f"{APP}", "-g", f"{APP}", "-u", f"{APP}", "/")
+
+
+def environment(jail: Jail) -> tuple[str, ...]:
+    """A command that runs another one with what the start script exports."""
+    given = (f"{name}={value}" for name, value in jail.environment)
+    return ("/usr/bin/env", "-i", f"PATH={PATH}", "HOME=/", "LANG=C.UTF-8", *given)
 
 
 def stop(jail: Jail) -> bytes:
@@ -129,7 +139,7 @@ done
 
 # ── what runs ────────────────────────────────────────────────────────────────────────────────────────────────
 
-RESTARTING = ("runs", "mounts", "dataset", "shared memory")
+RESTARTING = ("runs", "mounts", "dataset", "shared memory", HEALTH)
 """Attributes that only a restart mends."""
 LIVE = ("/root/etc/hosts", "/root/etc/resolv.conf", "/root/etc/network", "/root/etc/stop", "/owner")
 """Ends of paths whose files change under a running jail: they are read when they are needed."""

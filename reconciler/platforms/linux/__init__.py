@@ -12,17 +12,20 @@ from importlib.resources import files
 from reconciler.model import File, HostSpec, Jail, Link, Manifest, Resource, Switch, Sysctl, Tunnel, Vlan
 from reconciler.platforms.files import ETC, file_digest, file_state
 from reconciler.platforms.ground import manifest
-from reconciler.platforms.layers import in_start_order, source_tree, trees
+from reconciler.platforms.layers import in_start_order, source_tree, trees, user
 from reconciler.platforms.linux import firewall, machine, network
 from reconciler.platforms.linux.commands import UNDO, commands
 from reconciler.platforms.linux.parse import parse
 from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.linux.probe import probe
 from reconciler.platforms.linux.tunnel import tunnel
+from reconciler.platforms.steps import quote
 
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 
-__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
+INSIDE = files(__name__).joinpath("inside.sh").read_text()
+
+__all__ = ["INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:
@@ -94,3 +97,9 @@ def rules(spec: HostSpec) -> Resource:
 
 def logs(jail: str, follow: bool) -> str:
     return f"journalctl --no-pager -o cat -n 200 {'-f ' if follow else ''}-u {unit(jail)}"
+
+
+def inside(jail: Jail, command: Iterable[str], seconds: int) -> str:
+    """systemd looks for variables in the words (systemd.service(5), COMMAND LINES)."""
+    words = (word.replace("$", "$$") for word in (*machine.environment(jail), *command))
+    return " ".join(["inside", quote(unit(jail.id)), str(user(jail)), str(seconds), *map(quote, words)])

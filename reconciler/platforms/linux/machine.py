@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from reconciler.model import File, Jail, Resource
+from reconciler.model import HEALTH, File, Jail, Resource
 from reconciler.platforms.files import digest, file_state
 from reconciler.platforms.layers import APP, ancestors, data, data_place, jail_home, secrets, tree, user
 from reconciler.platforms.linux.paths import UNITS, unit
@@ -68,7 +68,7 @@ def root(jail: Jail, storage: str) -> Resource:
 
 
 def etc(jail: Jail) -> dict[str, str]:
-    hosts = [("localhost", "::1"), (jail.name, jail.nic.addresses[0].partition("/")[0]), *jail.neighbours]
+    hosts = [("localhost", "::1"), (jail.name, jail.address), *jail.neighbours]
     return {
         **FIXED,
         "hostname": f"{jail.name}\n",
@@ -106,7 +106,13 @@ exec setpriv --reuid={runner} --regid={runner} --clear-groups {powers} -- {comma
 """.encode()
 
 
-RESTARTING = ("runs", "network", "mounts", "grants")
+def environment(jail: Jail) -> tuple[str, ...]:
+    """A command that runs another one with what the start script exports."""
+    given = (f"{name}={value}" for name, value in jail.environment)
+    return ("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8", *given)
+
+
+RESTARTING = ("runs", "network", "mounts", "grants", HEALTH)
 """Attributes that only a restart mends."""
 
 

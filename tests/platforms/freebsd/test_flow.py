@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bsd.host import why_not
 from reconciler.model import Report
+from reconciler.platforms import PLATFORMS, asking
 
 from .village import Village
 
@@ -63,6 +65,15 @@ def test_the_host_knows_its_jails_which_lie_in_no_prefix_of_its_own(standing: Vi
 
 def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(standing: Village) -> None:
     assert "daemon: acme--www[" in standing.type("ps -axww -J acme__www -o command")
+
+
+def test_commands_of_checks_run_in_their_jail_and_end_in_time(standing: Village) -> None:
+    jails = {jail.id: jail for jail in standing.spec.jails}
+    www, gone = jails["acme--www"], replace(jails["acme--db"], id="acme--gone")
+    shell = [(www, ("/bin/sh", "-c", script), 1) for script in ('[ "$JAIL_NAME" = www ]', "exit 3", "sleep 60")]
+    text = asking.script(PLATFORMS["freebsd"], [*shell, (gone, ("/bin/true",), 1)], 10)
+    done = standing.host.run(text)
+    assert asking.statuses(done.stdout) == {0: 0, 1: 3, 2: 124, 3: 125}, done.stderr
 
 
 def test_rules_of_rctl_stand_for_the_limits(standing: Village) -> None:

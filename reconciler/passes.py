@@ -22,7 +22,7 @@ from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
 from reconciler.health import answering
 from reconciler.hostile import normalise
-from reconciler.model import Failure, Fleet, HostSpec, Report, Source
+from reconciler.model import Failure, Fleet, HostSpec, Report, Source, Ssh
 from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
@@ -53,7 +53,7 @@ class Station:
         self.identities = Identities(Path(config.secrets.keys))
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
-        self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._remotes: dict[tuple[str, Ssh], Remote] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
         self._files: dict[str, bytes] | None = None
@@ -116,11 +116,11 @@ class Station:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
 
     def remote(self, spec: HostSpec) -> Remote:
-        """The kept connection; another one when address or key changed."""
-        key = (spec.ssh.address, spec.ssh.port, spec.ssh.host_key)
+        """The kept connection; another one when it leads elsewhere, or somebody else logs in."""
+        key = (spec.platform, spec.ssh)
         with self._lock:
             if key not in self._remotes:
-                self._remotes[key] = Remote(spec.ssh, self.credentials)
+                self._remotes[key] = Remote(spec.ssh, self.credentials, PLATFORMS[spec.platform].AS_ROOT)
             return self._remotes[key]
 
     def stock(self, source: Source) -> BinaryIO:

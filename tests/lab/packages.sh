@@ -21,6 +21,8 @@ need python3-minimal /usr/bin/python3
 need nginx-light /usr/sbin/nginx
 need redis-server /usr/bin/redis-server
 need spiped /usr/bin/spiped
+need sudo /usr/bin/sudo
+need opendoas /usr/bin/doas
 [ -n "$missing" ] || exit 0
 
 command="apt-get install --no-install-recommends$missing"

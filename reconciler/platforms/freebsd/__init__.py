@@ -33,6 +33,7 @@ from reconciler.platforms.freebsd.tunnel import tunnel
 from reconciler.platforms.ground import REVERT, manifest
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
 
+AS_ROOT = "/usr/local/bin/doas -n"
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 MODULES = ("if_bridge", "if_epair", "pf")
 SEEN_DEVICES = ("null", "zero", "random", "urandom", "fd", "fd/*", "stdin", "stdout", "stderr", "pts", "pts/*")
@@ -47,7 +48,7 @@ SYSCTLS = {
     **firewall.SYSCTLS,
 }
 
-__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
+__all__ = ["AS_ROOT", "PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:

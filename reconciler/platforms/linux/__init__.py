@@ -20,9 +20,10 @@ from reconciler.platforms.linux.paths import UNITS, unit
 from reconciler.platforms.linux.probe import probe
 from reconciler.platforms.linux.tunnel import tunnel
 
+AS_ROOT = "/usr/bin/sudo -n"
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 
-__all__ = ["PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
+__all__ = ["AS_ROOT", "PRELUDE", "UNDO", "commands", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:

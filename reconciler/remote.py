@@ -129,9 +129,7 @@ class Remote:
             channel = self._session()
             channel.exec_command(self._raised(command))
             channel.settimeout(timeout)
-            for chunk in chunks:
-                channel.sendall(chunk)
-            channel.shutdown_write()
+            feed(channel, chunks)
             return finish(channel, self.name, monotonic() + timeout)
         except ScriptFailure as failure:
             self._check_root(failure.words)
@@ -175,6 +173,18 @@ class Remote:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def feed(channel: paramiko.Channel, chunks: Iterator[bytes] | list[bytes]) -> None:
+    """Who ends before all has arrived says why: that is to be heard, and not that nobody listened."""
+    for chunk in chunks:
+        try:
+            channel.sendall(chunk)
+        except OSError:
+            if not channel.exit_status_ready():
+                raise
+            return
+    channel.shutdown_write()
 
 
 def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:

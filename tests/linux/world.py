@@ -18,7 +18,9 @@ from typing import Any, BinaryIO
 
 import ryaml
 
+import rules
 from lab import Host, Lab
+from lab.disk import ACCOUNT
 from reconciler import age
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
@@ -36,6 +38,12 @@ PROJECT = Path(__file__).parents[2]
 SAMPLE = PROJECT / "sample-repo"
 TODAY = date(2026, 1, 31)
 SPEC = "spec"
+RULE = "/etc/sudoers.d/reconciler"
+CLOSE_ROOT = f"""
+umask 337; cat >{RULE}
+sed -i 's/^PermitRootLogin .*/PermitRootLogin no/' /etc/ssh/sshd_config
+systemctl reload ssh
+"""
 
 
 class Garage:
@@ -65,6 +73,8 @@ class World:
     garage: Garage
     keys: Path
     hosts: dict[str, Host]
+    without_root: frozenset[str] = frozenset()
+    """Hosts on which root may not log in."""
     touched: bool = False
     """Whether documents or hosts may differ from the sample."""
     wires: dict[str, ShellWire] = field(default_factory=dict)
@@ -133,7 +143,8 @@ class World:
         shutil.rmtree(self.repo, ignore_errors=True)
         shutil.copytree(SAMPLE, self.repo)
         for name, host in self.hosts.items():
-            self.edit(f"hosts/{name}.yaml", ssh={"address": host.address, "hostKey": host.host_key})
+            user = {"user": ACCOUNT} if name in self.without_root else {}
+            self.edit(f"hosts/{name}.yaml", ssh={"address": host.address, "hostKey": host.host_key, **user})
         self.touched = False
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,11 +152,18 @@ class World:
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
+    def close_root(self) -> None:
+        """Where root may not log in, an account has the rule by which it becomes root."""
+        for name in self.without_root:
+            self.hosts[name].run(CLOSE_ROOT, input=f"{rules.SUDO}\n")
+
+    def remote(self, name: str) -> Remote:
+        return Remote(self.fleet.hosts[name].ssh, Credentials(self.lab.key), PLATFORMS["linux"].AS_ROOT)
+
     def wire(self, name: str) -> ShellWire:
         """Kept, as in the daemon: the connection stays open from pass to pass."""
         if name not in self.wires:
-            ssh = self.fleet.hosts[name].ssh
-            self.wires[name] = ShellWire(Remote(ssh, Credentials(self.lab.key)), PLATFORMS["linux"])
+            self.wires[name] = ShellWire(self.remote(name), PLATFORMS["linux"])
         return self.wires[name]
 
     def reconcile(

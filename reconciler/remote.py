@@ -112,7 +112,7 @@ class Remote:
         with self._turn:
             channel = self._session()
             try:
-                channel.exec_command(self._raised(command))
+                channel.exec_command(self.raised(command))
                 channel.settimeout(None)
                 while chunk := channel.recv(1 << 16):
                     yield chunk
@@ -127,7 +127,7 @@ class Remote:
     def _execute(self, command: str, chunks: Iterator[bytes] | list[bytes], timeout: float) -> bytes:
         try:
             channel = self._session()
-            channel.exec_command(self._raised(command))
+            channel.exec_command(self.raised(command))
             channel.settimeout(timeout)
             feed(channel, chunks)
             return finish(channel, self.name, monotonic() + timeout)
@@ -138,7 +138,8 @@ class Remote:
             self._drop()
             raise RemoteFailure(f"the connection to {self.name} broke: {error or type(error).__name__}") from error
 
-    def _raised(self, command: str) -> str:
+    def raised(self, command: str) -> str:
+        """The command as it is sent."""
         if self.ssh.user == "root":
             return command
         return f"exec {self.as_root} /bin/sh -c {shlex.quote(command)}"

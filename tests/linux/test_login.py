@@ -89,7 +89,9 @@ REFUSALS: dict[str, tuple[str, str]] = {
 def test_what_sudo_refuses_is_told_in_words(way: Remote, a: Host, rule: str, says: str) -> None:
     with instead(a, f"{rule}\n"):
         for attempt in attempts(way):
-            with pytest.raises(RemoteFailure, match=rf"not become root \({says}\): the host needs the rule for /usr/bin"):
+            with pytest.raises(
+                RemoteFailure, match=rf"not become root \({says}\): the host needs the rule for /usr/bin"
+            ):
                 attempt()
     assert way.run(script("id -u")) == b"0\n"
 

@@ -119,7 +119,9 @@ def test_a_transfer_that_breaks_off_leaves_nothing(way: Remote, a: Host) -> None
         way.send(Broken(), "/root/incoming/x")  # type: ignore[arg-type]
     assert a.run("sleep 1; ls /root/incoming").stdout == ""
     way.send(io.BytesIO(b"\0" * 3_000_000), "/root/incoming/it's a file")
-    assert a.run("stat -c '%s %a %U' \"/root/incoming/it's a file\"; rm -r /root/incoming").stdout == "3000000 600 root\n"
+    assert (
+        a.run("stat -c '%s %a %U' \"/root/incoming/it's a file\"; rm -r /root/incoming").stdout == "3000000 600 root\n"
+    )
 
 
 def test_a_script_that_fails_is_told_with_its_words(way: Remote) -> None:

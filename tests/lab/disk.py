@@ -1,6 +1,6 @@
 """The disk of a lab host: this machine's root below, and above it what makes it a bare Debian server.
 
-In: a folder on a real file system, a name, the public key that may log in, as root and as an ordinary account.
+In: a folder on a real file system, a name, the public key that may log in.
 Out: in that folder `upper` (the disk that survives reboots), `work`, `root`, `data`, `fstab`, for boot.sh.
 Files are written straight into `upper`: nothing is mounted here. Must not know of networks or processes.
 """
@@ -54,8 +54,6 @@ proc /run/lab/proc proc nosuid,nodev,noexec,X-mount.mkdir 0 0
 {folder}/data/srv /srv none bind 0 0
 {folder}/data/reconciler /var/lib/reconciler none bind 0 0
 """
-ACCOUNT, NUMBER = "reconciler", 8470
-"""Who may log in beside root, and nothing else."""
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
@@ -67,8 +65,8 @@ def make_disk(folder: Path, name: str, login_key: str) -> str:
     _hide_machine(upper)
     _write_identity(upper, name)
     _enable_units(upper)
-    _let_in(upper / "root", login_key, 0)
-    _let_in(upper / "home" / ACCOUNT, login_key, NUMBER)
+    _folder(upper / "root/.ssh", 0o700)
+    (upper / "root/.ssh/authorized_keys").write_text(login_key)
     return _make_host_key(upper / "etc/ssh", name)
 
 
@@ -110,29 +108,10 @@ def _write_identity(upper: Path, name: str) -> None:
     (etc / "hostname").write_text(f"{name}\n")
     (etc / "hosts").write_text(f"{HOSTS}127.0.1.1 {name}\n")
     (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
-    _add_account(etc)
-    names = [line.split(":", 1)[0] for line in (etc / "passwd").read_text().splitlines()]
+    names = [line.split(":", 1)[0] for line in Path("/etc/passwd").read_text().splitlines()]
     # no password, but not "!" either: sshd without PAM takes that for a locked account
     (etc / "shadow").write_text("".join(f"{user}:*:19000:0:99999:7:::\n" for user in names))
     (etc / "shadow").chmod(0o600)
-
-
-def _add_account(etc: Path) -> None:
-    lines = {
-        "passwd": f"{ACCOUNT}:x:{NUMBER}:{NUMBER}::/home/{ACCOUNT}:/bin/bash\n",
-        "group": f"{ACCOUNT}:x:{NUMBER}:\n",
-    }
-    for file, line in lines.items():
-        others = (line for line in (Path("/etc") / file).read_text().splitlines() if not line.startswith(f"{ACCOUNT}:"))
-        (etc / file).write_text("".join(f"{other}\n" for other in others) + line)
-
-
-def _let_in(home: Path, login_key: str, number: int) -> None:
-    _folder(home, 0o700)
-    _folder(home / ".ssh", 0o700)
-    (home / ".ssh/authorized_keys").write_text(login_key)
-    for path in (home, home / ".ssh", home / ".ssh/authorized_keys"):
-        os.chown(path, number, number)
 
 
 def _enable_units(upper: Path) -> None:

@@ -19,7 +19,7 @@ from reconciler.platforms import PLATFORMS
 from reconciler.remote import Credentials, Remote, RemoteFailure
 
 from .test_remote import script
-from .world import RULE, World
+from .world import World
 
 AS_ACCOUNT = "setpriv --reuid reconciler --regid reconciler --clear-groups"
 SECRET = "/var/lib/reconciler/jails/acme--db/secrets/db-password"
@@ -36,11 +36,11 @@ def way(world: World) -> Iterator[Remote]:
 @contextmanager
 def instead(host: Host, text: str) -> Iterator[None]:
     """These lines are what sudo reads of ours."""
-    host.run(f"cat >{RULE}", input=text)
+    host.run(f"cat >{rules.RULE}", input=text)
     try:
         yield
     finally:
-        host.run(f"cat >{RULE}", input=f"{rules.SUDO}\n")
+        host.run(f"cat >{rules.RULE}", input=f"{rules.SUDO}\n")
 
 
 def test_root_is_not_let_in(world: World, way: Remote) -> None:
@@ -51,7 +51,9 @@ def test_root_is_not_let_in(world: World, way: Remote) -> None:
 
 
 def test_sudo_finds_nothing_to_say_about_the_rule(a: Host) -> None:
-    assert a.run(f"visudo -cf {RULE}; stat -c '%a %U' {RULE}").stdout == f"{RULE}: parsed OK\n440 root\n"
+    assert (
+        a.run(f"visudo -cf {rules.RULE}; stat -c '%a %U' {rules.RULE}").stdout == f"{rules.RULE}: parsed OK\n440 root\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["id", "bash -c id", "-u nobody /bin/sh -c id", "-g root /bin/sh -c id"])

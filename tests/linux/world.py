@@ -20,7 +20,6 @@ import ryaml
 
 import rules
 from lab import Host, Lab
-from lab.disk import ACCOUNT
 from reconciler import age
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
@@ -38,12 +37,6 @@ PROJECT = Path(__file__).parents[2]
 SAMPLE = PROJECT / "sample-repo"
 TODAY = date(2026, 1, 31)
 SPEC = "spec"
-RULE = "/etc/sudoers.d/reconciler"
-CLOSE_ROOT = f"""
-umask 337; cat >{RULE}
-sed -i 's/^PermitRootLogin .*/PermitRootLogin no/' /etc/ssh/sshd_config
-systemctl reload ssh
-"""
 
 
 class Garage:
@@ -143,7 +136,7 @@ class World:
         shutil.rmtree(self.repo, ignore_errors=True)
         shutil.copytree(SAMPLE, self.repo)
         for name, host in self.hosts.items():
-            user = {"user": ACCOUNT} if name in self.without_root else {}
+            user = {"user": rules.ACCOUNT} if name in self.without_root else {}
             self.edit(f"hosts/{name}.yaml", ssh={"address": host.address, "hostKey": host.host_key, **user})
         self.touched = False
 
@@ -153,9 +146,8 @@ class World:
         return self.hosts[name]
 
     def close_root(self) -> None:
-        """Where root may not log in, an account has the rule by which it becomes root."""
         for name in self.without_root:
-            self.hosts[name].run(CLOSE_ROOT, input=f"{rules.SUDO}\n")
+            rules.close_root(self.hosts[name])
 
     def remote(self, name: str) -> Remote:
         return Remote(self.fleet.hosts[name].ssh, Credentials(self.lab.key), PLATFORMS["linux"].AS_ROOT)

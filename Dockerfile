@@ -9,7 +9,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm AS demo
 RUN apt-get update && apt-get install -y --no-install-recommends make git openssh-server systemd systemd-container \
-        dbus nftables iproute2 procps python3-minimal nginx-light redis-server spiped \
+        dbus nftables iproute2 procps python3-minimal nginx-light redis-server spiped sudo opendoas \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .

@@ -36,7 +36,7 @@ endif
 # Parts, each in namespaces of its own and with hosts of its own that its tests share, six at a time: tests wait
 # half of their time, so two cores are enough for that.
 PARTS := $(addprefix lab-test-,sample town flow freebsd bsd rest)
-sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py health.py passes.py remote.py survival.py)
+sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py health.py login.py passes.py remote.py survival.py)
 town := $(filter-out $(sample) tests/linux/test_kill.py,$(wildcard tests/linux/test_*.py))
 flow := tests/flow tests/linux/test_kill.py
 freebsd := tests/platforms/freebsd/test_flow.py tests/platforms/freebsd/test_ground.py

@@ -91,7 +91,7 @@ class Station:
 
     def __init__(self, spec: HostSpec, credentials: Credentials, stock: Callable[[Source], BinaryIO]) -> None:
         self.spec, self.stock = spec, stock
-        self.remote = Remote(spec.ssh, credentials)
+        self.remote = Remote(spec.ssh, credentials, PLATFORMS[spec.platform].AS_ROOT)
         self.wire = ShellWire(self.remote, PLATFORMS[spec.platform])
 
     def look(self) -> None:

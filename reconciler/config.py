@@ -40,7 +40,7 @@ class StatusConfig:
 @dataclass(frozen=True, slots=True)
 class SshConfig:
     key: str = "/etc/reconciler/ssh/id_ed25519"
-    """Private key that the hosts let in as root."""
+    """Private key that the hosts let in."""
 
 
 @dataclass(frozen=True, slots=True)

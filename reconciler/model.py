@@ -384,6 +384,8 @@ class Ssh:
     address: str
     port: int
     host_key: str
+    user: str = "root"
+    """Whom the host lets in: root, or an account that may become root."""
 
 
 @dataclass(frozen=True, slots=True)

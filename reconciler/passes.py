@@ -23,7 +23,7 @@ from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
-from reconciler.model import Failure, Fleet, HostSpec, Report, Source
+from reconciler.model import Failure, Fleet, HostSpec, Report, Source, Ssh
 from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
@@ -61,7 +61,7 @@ class Station:
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
         self._turns = Turns(self.mirror, self.disturbs)
-        self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._remotes: dict[tuple[str, Ssh], Remote] = {}
         self._watches: dict[str, Watch] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
@@ -176,11 +176,11 @@ class Station:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
 
     def remote(self, spec: HostSpec) -> Remote:
-        """The kept connection; another one when address or key changed."""
-        key = (spec.ssh.address, spec.ssh.port, spec.ssh.host_key)
+        """The kept connection; another one when it leads elsewhere, or somebody else logs in."""
+        key = (spec.platform, spec.ssh)
         with self._lock:
             if key not in self._remotes:
-                self._remotes[key] = Remote(spec.ssh, self.credentials)
+                self._remotes[key] = Remote(spec.ssh, self.credentials, PLATFORMS[spec.platform].AS_ROOT)
             return self._remotes[key]
 
     def stock(self, source: Source) -> BinaryIO:

@@ -1,12 +1,14 @@
 """A host over SSH: a script in, its output out. The only importer of fabric.
 
-In: a host's address, port and pinned key, and scripts for `sh`. Out: bytes, or RemoteFailure with words for the
-status. Connections stay open between calls and are opened again when they broke. Must not know what the scripts say.
+In: a host's address, port, pinned key and account, and scripts for `sh`. Out: bytes, or RemoteFailure with words for
+the status. Scripts run as root, whoever logs in. Connections stay open between calls and are opened again when they
+broke. Must not know what the scripts say.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import socket
 import threading
@@ -34,21 +36,31 @@ MOST = 256 << 20
 
 FORBIDDEN, NOBODY_THERE = 1, 2
 """Why a channel was not opened (RFC 4254, 5.1)."""
-FORWARDING = "its sshd_config has to allow root local forwarding (AllowTcpForwarding, PermitOpen)"
+FORWARDING = "its sshd_config has to allow us local forwarding (AllowTcpForwarding, PermitOpen)"
 
 # what it says about each channel is told by what follows from it
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
-RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
+RUN = "exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
     'umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) && cat >"$f" || exit 97; '
     '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
-RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
+RECEIVE = "exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
+REFUSED = re.compile(r"(^|[/ ])(sudo|doas): |^Sorry, user ")
+"""How the last line of who was not made root begins, in any language; or the shell's, when there is no such program."""
 
 
 class RemoteFailure(Trouble):
     """What went wrong with a host, in words for people."""
+
+
+class ScriptFailure(RemoteFailure):
+    """A script exited other than 0. `words` is the end of what it said."""
+
+    def __init__(self, name: str, status: int, words: str) -> None:
+        super().__init__(f"a script ended with status {status} on {name}: {words}")
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +71,14 @@ class Credentials:
 
 
 class Remote:
-    """One host. Safe to use from one thread at a time; `run` waits its turn."""
+    """One host. Safe to use from one thread at a time; `run` waits its turn.
 
-    def __init__(self, ssh: Ssh, credentials: Credentials) -> None:
-        self.ssh, self.credentials = ssh, credentials
+    `as_root` stands before every command of an account that is not root: it gets one shell, which the rule on the host
+    can name, and in it the very command that root would be sent.
+    """
+
+    def __init__(self, ssh: Ssh, credentials: Credentials, as_root: str) -> None:
+        self.ssh, self.credentials, self.as_root = ssh, credentials, as_root
         self._connection: fabric.Connection | None = None
         self._turn = threading.Lock()
 
@@ -132,10 +148,11 @@ class Remote:
         with self._turn:
             channel = self._session()
             try:
-                channel.exec_command(command)
+                channel.exec_command(self.raised(command))
                 channel.settimeout(None)
                 while chunk := channel.recv(1 << 16):
                     yield chunk
+                self._check_root(channel.recv_stderr(4096).decode("utf-8", "replace"))
             finally:
                 channel.close()
 
@@ -146,15 +163,31 @@ class Remote:
     def _execute(self, command: str, chunks: Iterator[bytes] | list[bytes], timeout: float) -> bytes:
         try:
             channel = self._session()
-            channel.exec_command(command)
+            channel.exec_command(self.raised(command))
             channel.settimeout(timeout)
-            for chunk in chunks:
-                channel.sendall(chunk)
-            channel.shutdown_write()
+            feed(channel, chunks)
             return finish(channel, self.name, monotonic() + timeout)
+        except ScriptFailure as failure:
+            self._check_root(failure.words)
+            raise
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._drop()
             raise RemoteFailure(f"the connection to {self.name} broke: {error or type(error).__name__}") from error
+
+    def raised(self, command: str) -> str:
+        """The command as it is sent."""
+        if self.ssh.user == "root":
+            return command
+        return f"exec {self.as_root} /bin/sh -c {shlex.quote(command)}"
+
+    def _check_root(self, said: str) -> None:
+        """Who is let in and may not become root hears what is missing, and not how sudo puts it alone."""
+        last = said.strip().rpartition("\n")[2]
+        if self.ssh.user != "root" and REFUSED.search(last):
+            raise RemoteFailure(
+                f"{self.name} lets {self.ssh.user} in and not become root ({last[:200]}): "
+                f"the host needs the rule for {self.as_root.split()[0]} that README.md gives, or spec.ssh.user be root"
+            )
 
     def _session(self) -> paramiko.Channel:
         """A session on the kept connection, or on a new one when that turns out to be dead."""
@@ -179,6 +212,18 @@ class Remote:
             self._connection = None
 
 
+def feed(channel: paramiko.Channel, chunks: Iterator[bytes] | list[bytes]) -> None:
+    """Who ends before all has arrived says why: that is to be heard, and not that nobody listened."""
+    for chunk in chunks:
+        try:
+            channel.sendall(chunk)
+        except OSError:
+            if not channel.exit_status_ready():
+                raise
+            return
+    channel.shutdown_write()
+
+
 def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:
     """All of the output, then the exit status. Standard error is read beside it: unread, it would stop the other."""
     output, errors = bytearray(), bytearray()
@@ -198,7 +243,7 @@ def finish(channel: paramiko.Channel, name: str, deadline: float) -> bytes:
         raise RemoteFailure(f"{what}; the next pass goes on from there")
     if status != 0:
         words = (errors.strip() or output[-500:]).decode("utf-8", "replace")
-        raise RemoteFailure(f"a script ended with status {status} on {name}: {words}")
+        raise ScriptFailure(name, status, words)
     return bytes(output)
 
 
@@ -216,7 +261,7 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
     try:
         connection = fabric.Connection(
             ssh.address,
-            user="root",
+            user=ssh.user,
             port=ssh.port,
             config=fabric.Config(lazy=True),
             connect_kwargs={
@@ -239,7 +284,7 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
             "if it was reinstalled, correct spec.ssh.hostKey; if not, somebody else is answering"
         ) from error
     except paramiko.AuthenticationException as error:
-        raise RemoteFailure(f"{name} does not let the key {credentials.key} in as root") from error
+        raise RemoteFailure(f"{name} does not let the key {credentials.key} in as {ssh.user}") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
 

@@ -287,7 +287,8 @@ class Hosts(Mapping[str, HostSpec]):
 
 def host_spec(document: Document, parts: tuple[Part, ...], staff: Staff) -> HostSpec:
     spec = document.spec
-    ssh = Ssh(spec["ssh"]["address"], spec["ssh"].get("port", 22), spec["ssh"]["hostKey"])
+    reached = spec["ssh"]
+    ssh = Ssh(reached["address"], reached.get("port", 22), reached["hostKey"], reached.get("user", "root"))
     storage = spec.get("storage", STORAGE)
     own = (spec.get("zfs", ""), spec.get("firewall", "ruleset"))
     stopped = staff.platform.get("suspend", False)

@@ -19,6 +19,8 @@ from reconciler.platforms.steps import Step
 class Platform(Protocol):
     """What a platform's folder offers at its top."""
 
+    AS_ROOT: str
+    """What stands before a command of an account that is not root and may become it."""
     PRELUDE: str
     """Shell functions that the probe and the steps call."""
     UNDO: Mapping[str, Undo]

@@ -20,9 +20,10 @@ MODULES = {
     "files": "sha256 md5 sha512 stat b64decode b64encode lockf chflags fetch",
     "services": "service sysrc rcorder pw",
     "zfs": "zfs zpool",
+    "doas": "doas",
 }
 TABLE = {command: module for module, commands in MODULES.items() for command in commands.split()}
-SLOW = names("jail jexec chroot lockf service fetch ping ping6")
+SLOW = names("jail jexec chroot lockf service fetch ping ping6 doas")
 """What becomes another command, or runs others, or stays a while: each is a process of its own. All else is a fork."""
 STATE_ONLY = names("ifconfig jls kldstat kldload rctl devfs netstat ndp uname route")
 """What looks at nothing but the state, and says less than a pipe holds."""

@@ -123,6 +123,13 @@ class Host:
             index = states.free_index(state, 0)
             state["interfaces"].append(nic(name, ether, index))
 
+    def install_doas(self, rules: str) -> None:
+        """The package, which no host has by itself."""
+        place = self.path("/usr/local/bin/doas")
+        if not place.is_symlink():
+            place.symlink_to("/usr/sbin/.command")
+        self.write("/usr/local/etc/doas.conf", rules)
+
     def die(self, name: str) -> None:
         """All processes of a jail die (out of memory): it vanishes, and nothing that it set up is undone."""
         with self.changing() as state:
@@ -193,7 +200,7 @@ class Host:
             if name not in TABLE and name not in STRICT and os.path.exists(place):
                 self._link(name, place.replace("/usr/", "/.machine/", 1))
         for name, module in TABLE.items():
-            if pool or module != "zfs":
+            if module != "doas" and (pool or module != "zfs"):
                 (self.commands / name).symlink_to(".command" if name in SLOW else ".quick")
                 self._link(name, f"/usr/sbin/{name}")
 

@@ -12,10 +12,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import rules
 from lab import Host, Lab
 from lab.sample import sample_lab
 
@@ -31,8 +32,9 @@ COMMAND = (sys.executable, "-m", "reconciler")
 
 
 class Company:
-    def __init__(self, folder: Path, lab: Lab, hosts: dict[str, Host]) -> None:
-        self.folder, self.lab, self.hosts = folder, lab, hosts
+    def __init__(self, folder: Path, lab: Lab, hosts: dict[str, Host], without_root: Collection[str] = ()) -> None:
+        """`without_root`: hosts on which root may not log in."""
+        self.folder, self.lab, self.hosts, self.without_root = folder, lab, hosts, without_root
         self.remote, self.clone = folder / "config.git", folder / "clone"
         self.archives, self.config = folder / "archives", folder / "reconciler.toml"
         self.cache = folder / "cache"
@@ -114,7 +116,8 @@ class Company:
         shutil.copytree(SAMPLE, self.clone)
         for name, host in self.hosts.items():
             path = self.clone / f"hosts/{name}.yaml"
-            path.write_text(re.sub(r"hostKey: .*", f"hostKey: {host.host_key}", path.read_text()))
+            user = f"\n    user: {rules.ACCOUNT}" if name in self.without_root else ""
+            path.write_text(re.sub(r"hostKey: .*", f"hostKey: {host.host_key}{user}", path.read_text()))
         for path in [*self.clone.glob("blueprints/*.yaml"), *self.clone.glob("customers/*/jails/*.yaml")]:
             path.write_text(path.read_text().replace("/srv/archives", str(self.archives)))
         self._begin_repository()
@@ -159,12 +162,14 @@ drift = 3
 
 
 @contextmanager
-def founded(folder: Path) -> Iterator[Company]:
+def founded(folder: Path, without_root: Collection[str] = ()) -> Iterator[Company]:
     """A company with two hosts that are up and empty."""
     with Lab(folder / "lab") as lab:
         hosts = sample_lab(lab)
         lab.up()
-        yield Company(folder / "company", lab, hosts)
+        for name in without_root:
+            rules.close_root(hosts[name])
+        yield Company(folder / "company", lab, hosts, without_root)
 
 
 def until(question: str, answer: object, timeout: float = 60) -> None:

@@ -1,4 +1,7 @@
-"""A company for each module of this folder: a lab with two hosts, git, and the real command line."""
+"""A company for each module of this folder: a lab with two hosts, git, and the real command line.
+
+Root does not log in to host `a`.
+"""
 
 from __future__ import annotations
 
@@ -26,5 +29,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     """Founded, with nothing applied yet; the tests of a module are its story, in their order."""
-    with founded(tmp_path_factory.mktemp("company")) as company:
+    with founded(tmp_path_factory.mktemp("company"), without_root="a") as company:
         yield company

@@ -108,7 +108,7 @@ def test_logs_of_a_jail(company: Company) -> None:
 
 def test_logs_are_followed_until_somebody_stops(company: Company) -> None:
     command = [*COMMAND, "--config", str(company.config), "logs", "-f", "kiln/www"]
-    follower = "pgrep -fc 'journalctl.*[k]iln--www'"
+    follower = "pgrep -fc '^journalctl.*[k]iln--www'"
     with subprocess.Popen(command, cwd=company.clone, env=company.environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline()

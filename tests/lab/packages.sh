@@ -22,6 +22,8 @@ need nginx-light /usr/sbin/nginx
 need redis-server /usr/bin/redis-server
 need spiped /usr/bin/spiped
 need btrfs-progs /sbin/mkfs.btrfs
+need sudo /usr/bin/sudo
+need opendoas /usr/bin/doas
 [ -n "$missing" ] || exit 0
 
 command="apt-get install --no-install-recommends$missing"

@@ -1,4 +1,4 @@
-"""Real hosts `a` and `b` with the sample on them, shared by all tests of this folder.
+"""Real hosts `a` and `b` with the sample on them, shared by all tests of this folder. Root does not log in to `a`.
 
 A test gets `world` converged, and leaves it so: whatever it did to the documents is taken back afterwards, and the
 hosts are brought back when it edited documents or failed. Tests that need a host of their own ask for `spare`.
@@ -70,7 +70,8 @@ def everything(lab: Lab, garage: Garage, keys: Path, tmp_path_factory: pytest.Te
     """The whole sample, applied once."""
     hosts = sample_lab(lab)
     lab.up()
-    world = World(lab, tmp_path_factory.mktemp("world") / "repo", garage, keys, hosts)
+    world = World(lab, tmp_path_factory.mktemp("world") / "repo", garage, keys, hosts, frozenset("a"))
+    world.close_root()
     world.restore()
     for name in hosts:
         report = world.reconcile(name)
@@ -118,13 +119,15 @@ def spare(lab: Lab, garage: Garage, keys: Path, tmp_path: Path) -> Iterator[Call
 def lasting(
     lab: Lab, garage: Garage, keys: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], World]]:
-    """The same, for tests that leave such a host as others can use it."""
-    with spares(lab, garage, keys, tmp_path_factory.mktemp("lasting")) as fresh:
+    """The same, for tests that leave such a host as others can use it. Root does not log in to these either."""
+    with spares(lab, garage, keys, tmp_path_factory.mktemp("lasting"), frozenset("ab")) as fresh:
         yield fresh
 
 
 @contextmanager
-def spares(lab: Lab, garage: Garage, keys: Path, folder: Path) -> Iterator[Callable[[str], World]]:
+def spares(
+    lab: Lab, garage: Garage, keys: Path, folder: Path, without_root: frozenset[str] = frozenset()
+) -> Iterator[Callable[[str], World]]:
     worlds: list[World] = []
 
     def fresh(role: str) -> World:
@@ -136,7 +139,8 @@ def spares(lab: Lab, garage: Garage, keys: Path, folder: Path) -> Iterator[Calla
         host = lab.host(f"s{number}", nics, (f"default via 2001:db8:ffff:{number + 0x100:x}::1",))
         host.start()
         host.wait()
-        world = World(lab, folder / f"repo{number}", garage, keys, {role: host})
+        world = World(lab, folder / f"repo{number}", garage, keys, {role: host}, without_root & {role})
+        world.close_root()
         world.restore()
         worlds.append(world)
         return world

@@ -93,7 +93,7 @@ def test_who_is_there_to_confirm_is_heard_and_nothing_is_taken_back(lonely: Worl
 def test_it_is_taken_back_when_sshd_is_restarted_and_all_sessions_end(lonely: World) -> None:
     before = look(lonely)
     with cut_off(lonely):
-        lonely["a"].run("pkill -HUP sshd; systemctl restart ssh; pkill -f '[s]shd: root' || true")
+        lonely["a"].run("pkill -HUP sshd; systemctl restart ssh; pkill -f '[s]shd: (root|reconciler)' || true")
     assert look(lonely) == before
 
 

@@ -23,6 +23,7 @@ from reconciler.wire import ShellWire
 
 from .world import World
 
+SUDO = PLATFORMS["linux"].AS_ROOT
 BUSY = "customers/kiln/jails/www.yaml"
 
 
@@ -37,20 +38,21 @@ def ssh(world: World) -> Ssh:
 
 @pytest.fixture
 def way(world: World, ssh: Ssh) -> Remote:
-    return Remote(ssh, Credentials(world.lab.key))
+    return Remote(ssh, Credentials(world.lab.key), SUDO)
 
 
-def test_a_script_runs_by_sh_with_an_environment_of_our_own(way: Remote, a: Host) -> None:
-    a.run("echo 'export LEAK=1 HOME=/; umask 0' >/root/.bashrc")
+@pytest.mark.parametrize(("name", "home"), [("a", "/home/reconciler"), ("b", "/root")])
+def test_a_script_runs_by_sh_with_an_environment_of_our_own(world: World, name: str, home: str) -> None:
+    world[name].run(f"echo 'export LEAK=1 HOME=/; umask 0' >{home}/.bashrc")
     try:
-        said = way.run(script("echo $LEAK-$HOME-$LC_ALL; ps -o comm= -p $$; umask")).decode().split()
+        said = world.remote(name).run(script("echo $LEAK-$HOME-$LC_ALL; ps -o comm= -p $$; umask; id -u")).decode()
     finally:
-        a.run("rm /root/.bashrc")
-    assert said == ["-/root-C", "sh", "0077"]
+        world[name].run(f"rm {home}/.bashrc")
+    assert said.split() == ["-/root-C", "sh", "0077", "0"]
 
 
 def test_a_host_with_another_key_is_not_spoken_to(world: World, ssh: Ssh) -> None:
-    other = Remote(replace(ssh, host_key=world["b"].host_key), Credentials(world.lab.key))
+    other = Remote(replace(ssh, host_key=world["b"].host_key), Credentials(world.lab.key), SUDO)
     with pytest.raises(RemoteFailure, match=r"shows the host key ssh-ed25519 .*correct spec\.ssh\.hostKey"):
         other.run(script("echo never"))
 
@@ -59,24 +61,24 @@ def test_a_host_whose_pinned_key_is_of_another_kind_is_not_spoken_to(world: Worl
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "k"], check=True)
     key = " ".join((tmp_path / "k.pub").read_text().split()[:2])
     with pytest.raises(RemoteFailure):
-        Remote(replace(ssh, host_key=key), Credentials(world.lab.key)).run(script("echo never"))
+        Remote(replace(ssh, host_key=key), Credentials(world.lab.key), SUDO).run(script("echo never"))
 
 
 @pytest.mark.parametrize("key", ["ssh-ed25519 AAAA", "ssh-ed25519 ", "nonsense", ""])
 def test_a_pinned_key_that_is_no_key_is_a_failure_in_words(world: World, ssh: Ssh, key: str) -> None:
     with pytest.raises(RemoteFailure, match="host key"):
-        Remote(replace(ssh, host_key=key), Credentials(world.lab.key)).run(script("echo never"))
+        Remote(replace(ssh, host_key=key), Credentials(world.lab.key), SUDO).run(script("echo never"))
 
 
 def test_a_key_that_the_host_does_not_know_is_refused(world: World, ssh: Ssh, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger", "stranger")
-    with pytest.raises(RemoteFailure, match=r"does not let the key .* in as root"):
-        Remote(ssh, Credentials(tmp_path / "stranger")).run(script("echo never"))
+    with pytest.raises(RemoteFailure, match=r"does not let the key .* in as reconciler"):
+        Remote(ssh, Credentials(tmp_path / "stranger"), SUDO).run(script("echo never"))
 
 
 def test_a_key_that_is_not_there_is_a_failure_in_words(ssh: Ssh, tmp_path: Path) -> None:
     with pytest.raises(RemoteFailure, match="missing"):
-        Remote(ssh, Credentials(tmp_path / "missing")).run(script("echo never"))
+        Remote(ssh, Credentials(tmp_path / "missing"), SUDO).run(script("echo never"))
 
 
 def test_a_host_that_is_away_is_a_report_and_no_exception(world: World) -> None:
@@ -95,7 +97,7 @@ def test_a_host_that_is_away_is_a_report_and_no_exception(world: World) -> None:
 
 def test_a_connection_that_broke_between_two_passes_is_opened_again(world: World) -> None:
     world.reconcile("a")
-    world["a"].run("pkill -f '[s]shd: root' || true")
+    world["a"].run("pkill -f '[s]shd: reconciler' || true")
     assert world.reconcile("a").ready
     world["a"].restart()
     assert not world.reconcile("a").unreachable
@@ -117,7 +119,9 @@ def test_a_transfer_that_breaks_off_leaves_nothing(way: Remote, a: Host) -> None
         way.send(Broken(), "/root/incoming/x")  # type: ignore[arg-type]
     assert a.run("sleep 1; ls /root/incoming").stdout == ""
     way.send(io.BytesIO(b"\0" * 3_000_000), "/root/incoming/it's a file")
-    assert a.run("stat -c '%s %a' \"/root/incoming/it's a file\"; rm -r /root/incoming").stdout == "3000000 600\n"
+    assert (
+        a.run("stat -c '%s %a %U' \"/root/incoming/it's a file\"; rm -r /root/incoming").stdout == "3000000 600 root\n"
+    )
 
 
 def test_a_script_that_fails_is_told_with_its_words(way: Remote) -> None:
@@ -203,9 +207,8 @@ def test_the_end_of_an_apply_makes_every_look_stale_that_was_taken_while_it_ran(
 def test_two_applies_at_once_do_not_mix(world: World) -> None:
     """The second waits for the lock, sees that the host has changed since it looked, and looks again."""
     world.edit(BUSY, restart=8)
-    spec = world.spec("a")
     second = World(world.lab, world.repo, world.garage, world.keys, world.hosts)
-    second.wires["a"] = ShellWire(Remote(spec.ssh, Credentials(world.lab.key)), PLATFORMS["linux"])
+    second.wires["a"] = ShellWire(world.remote("a"), PLATFORMS["linux"])
     with ThreadPoolExecutor(2) as pool:
         reports = [future.result() for future in [pool.submit(w.reconcile, "a") for w in (world, second)]]
     for report in reports:
@@ -281,7 +284,7 @@ def test_a_guard_holds_back_a_plan_that_stops_many_jails_until_it_was_reviewed(w
 def test_no_secret_is_left_in_temporary_files(world: World) -> None:
     world.secret("acme", "db-password", b"hunter2hunter2")
     world.converge("a")
-    look = "grep -rls hunter2hunter2 /tmp /var/tmp /run/reconciler /etc /var/lib/reconciler /root || true"
+    look = "grep -rls hunter2hunter2 /tmp /var/tmp /run/reconciler /etc /var/lib/reconciler /root /home || true"
     assert sorted(world["a"].run(look).stdout.split()) == [
         f"/var/lib/reconciler/jails/acme--{jail}/secrets/db-password" for jail in ("back-office", "db", "shop")
     ]

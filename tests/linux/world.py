@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import ryaml
 
+import rules
 from lab import Host, Lab
 from reconciler import age
 from reconciler.fetch import fetch
@@ -65,6 +66,8 @@ class World:
     garage: Garage
     keys: Path
     hosts: dict[str, Host]
+    without_root: frozenset[str] = frozenset()
+    """Hosts on which root may not log in."""
     touched: bool = False
     """Whether documents or hosts may differ from the sample."""
     wires: dict[str, ShellWire] = field(default_factory=dict)
@@ -133,7 +136,8 @@ class World:
         shutil.rmtree(self.repo, ignore_errors=True)
         shutil.copytree(SAMPLE, self.repo)
         for name, host in self.hosts.items():
-            self.edit(f"hosts/{name}.yaml", ssh={"address": host.address, "hostKey": host.host_key})
+            user = {"user": rules.ACCOUNT} if name in self.without_root else {}
+            self.edit(f"hosts/{name}.yaml", ssh={"address": host.address, "hostKey": host.host_key, **user})
         self.touched = False
 
     # ── hosts ────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,11 +145,17 @@ class World:
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
+    def close_root(self) -> None:
+        for name in self.without_root:
+            rules.close_root(self.hosts[name])
+
+    def remote(self, name: str) -> Remote:
+        return Remote(self.fleet.hosts[name].ssh, Credentials(self.lab.key), PLATFORMS["linux"].AS_ROOT)
+
     def wire(self, name: str) -> ShellWire:
         """Kept, as in the daemon: the connection stays open from pass to pass."""
         if name not in self.wires:
-            ssh = self.fleet.hosts[name].ssh
-            self.wires[name] = ShellWire(Remote(ssh, Credentials(self.lab.key)), PLATFORMS["linux"])
+            self.wires[name] = ShellWire(self.remote(name), PLATFORMS["linux"])
         return self.wires[name]
 
     def reconcile(

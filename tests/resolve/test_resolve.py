@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reconciler.load import load
 from reconciler.model import Document, Problem
+from reconciler.platforms import PLATFORMS
 from reconciler.repo import WorkTree
 from reconciler.resolve import Folder, Resolved, resolve
 from reconciler.schemas import customer_of
@@ -116,3 +117,13 @@ def test_of_three_who_want_one_thing_each_hears_of_the_other_two() -> None:
         f"interface web_a on host a is taken by {WWW}, {THEIRS}",
         f"interface web_a on host a is taken by {third}, {THEIRS}",
     ]
+
+
+def test_who_logs_in_is_root_unless_the_host_says_who() -> None:
+    """A Host's `ssh.user` is nothing of what the host must be: it is how we come there."""
+    path = "hosts/a.yaml"
+    text = (BASE / path).read_text()
+    account = text.replace("  ssh:\n", "  ssh:\n    user: reconciler\n")
+    before, after = (resolve(folders({path: text}).values()).fleet.hosts["a"] for text in (text, account))
+    assert (before.ssh.user, after.ssh.user) == ("root", "reconciler")
+    assert PLATFORMS[before.platform].lower(before) == PLATFORMS[after.platform].lower(after)

@@ -34,6 +34,7 @@ from reconciler.platforms.ground import REVERT, manifest
 from reconciler.platforms.layers import in_start_order, jail_home, source_tree, trees
 from reconciler.platforms.steps import quote
 
+AS_ROOT = "/usr/local/bin/doas -n"
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 MODULES = ("if_bridge", "if_epair", "pf")
 SEEN_DEVICES = ("null", "zero", "random", "urandom", "fd", "fd/*", "stdin", "stdout", "stderr", "pts", "pts/*")
@@ -50,7 +51,7 @@ SYSCTLS = {
 
 INSIDE = files(__name__).joinpath("ask.sh").read_text()
 
-__all__ = ["INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
+__all__ = ["AS_ROOT", "INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:

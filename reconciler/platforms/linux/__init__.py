@@ -21,11 +21,12 @@ from reconciler.platforms.linux.probe import probe
 from reconciler.platforms.linux.tunnel import tunnel
 from reconciler.platforms.steps import quote
 
+AS_ROOT = "/usr/bin/sudo -n"
 PRELUDE = "".join(files(__name__).joinpath(name).read_text() for name in ("probe.sh", "apply.sh"))
 
 INSIDE = files(__name__).joinpath("inside.sh").read_text()
 
-__all__ = ["INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
+__all__ = ["AS_ROOT", "INSIDE", "PRELUDE", "UNDO", "commands", "inside", "logs", "lower", "parse", "probe"]
 
 
 def lower(spec: HostSpec) -> Manifest:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import rules
 from bsd.host import why_not
 from reconciler.model import Report
 from reconciler.platforms import PLATFORMS, asking
@@ -200,6 +201,16 @@ def test_every_change_by_hand_is_tried() -> None:
 def test_a_jail_whose_processes_were_all_killed_is_started_on_clean_ground(village: Village) -> None:
     village.host.die("acme__www")
     assert "change jail acme--www" in told(village.converge())
+
+
+def test_an_account_that_doas_makes_root_mends_what_root_mends(village: Village) -> None:
+    village.host.install_doas(f"{rules.DOAS}\n")
+    village.type("pfctl -d; rctl -r jail:acme__www")
+    report = village.apply_as_account()
+    assert report.ready, report
+    assert "enabled no → yes" in told(report) and "memory infinity → 256Mi" in told(report)
+    village.host.install_doas("")
+    assert "doas: Operation not permitted" in village.apply_as_account().unreachable
 
 
 # ── what the documents change ────────────────────────────────────────────────────────────────────────────────

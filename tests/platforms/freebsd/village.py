@@ -13,12 +13,13 @@ from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
+from bsd.doas import ACCOUNT
 from bsd.host import Host
-from reconciler.model import HostSpec, Report, Source
+from reconciler.model import HostSpec, Report, Source, Ssh
 from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Answering, Pass, nobody, reconcile
-from reconciler.remote import RemoteFailure
+from reconciler.remote import RUN, Credentials, Remote, RemoteFailure
 from reconciler.render.plans import summary
 from reconciler.repo import WorkTree
 from reconciler.revision import Compiler
@@ -63,6 +64,21 @@ class Line:
 
     def send(self, source: BinaryIO, path: str) -> None:
         self.host.write(path, source.read(), 0o600)
+
+
+class Account(Line):
+    """The same for an account that is not root: what sshd is given to run, with what is sent on its standard input."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        ssh = Ssh("::1", 22, "", "reconciler")
+        self.remote = Remote(ssh, Credentials(Path("key")), FREEBSD.AS_ROOT)
+
+    def run(self, script: str, timeout: float = 120) -> bytes:
+        done = self.host.run(self.remote.raised(RUN), script.encode(), {ACCOUNT: "reconciler"})
+        if done.returncode:
+            raise RemoteFailure(f"status {done.returncode}: {done.stderr.decode()}")
+        return done.stdout
 
 
 class Village:
@@ -128,6 +144,11 @@ class Village:
         report = self.apply()
         assert report.ready, (summary(report), report.failures, [c.words for c in report.pending])
         return report
+
+    def apply_as_account(self) -> Report:
+        """By an account that the host's rule makes root."""
+        wire = ShellWire(Account(self.host), FREEBSD)  # type: ignore[arg-type]
+        return reconcile(self.spec, wire, stock, Pass(Circumstances(TODAY, reviewed=True)))
 
     def _pass(
         self,

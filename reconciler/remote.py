@@ -10,7 +10,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,8 +23,8 @@ from paramiko.hostkeys import HostKeyEntry
 from reconciler.model import Ssh, Trouble
 
 CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
-"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys:
-three times that."""
+"""Seconds after which an attempt is given up, whatever came by then. A slow host that has answered at all may take its
+time over the keys: three times CONNECT until it has let us in."""
 KEEPALIVE = 15
 """Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
 by the answer that it drops."""
@@ -33,8 +33,8 @@ MOST = 256 << 20
 
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
 RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
-    'umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) && cat >"$f" || exit 97; '
-    '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
+    "umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) || exit 97; "
+    'cat >"$f" && [ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
 RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
 
@@ -53,8 +53,8 @@ class Credentials:
 class Remote:
     """One host. Safe to use from one thread at a time; `run` waits its turn."""
 
-    def __init__(self, ssh: Ssh, credentials: Credentials) -> None:
-        self.ssh, self.credentials = ssh, credentials
+    def __init__(self, ssh: Ssh, credentials: Credentials, connect: float = CONNECT) -> None:
+        self.ssh, self.credentials, self._connect = ssh, credentials, connect
         self._connection: fabric.Connection | None = None
         self._turn = threading.Lock()
 
@@ -96,7 +96,8 @@ class Remote:
         with self._turn:
             channel = self._session()
             try:
-                channel.exec_command(command)
+                with at_most(self._connect, self._transport().sock):
+                    channel.exec_command(command)
                 channel.settimeout(None)
                 while chunk := channel.recv(1 << 16):
                     yield chunk
@@ -110,12 +111,13 @@ class Remote:
     def _execute(self, command: str, chunks: Iterator[bytes] | list[bytes], timeout: float) -> bytes:
         try:
             channel = self._session()
-            channel.exec_command(command)
-            channel.settimeout(timeout)
-            for chunk in chunks:
-                channel.sendall(chunk)
-            channel.shutdown_write()
-            return finish(channel, self.name, monotonic() + timeout)
+            with at_most(timeout, self._transport().sock):
+                channel.exec_command(command)
+                channel.settimeout(timeout)
+                for chunk in chunks:
+                    channel.sendall(chunk)
+                channel.shutdown_write()
+                return finish(channel, self.name, monotonic() + timeout)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._drop()
             raise RemoteFailure(f"the connection to {self.name} broke: {error or type(error).__name__}") from error
@@ -124,11 +126,15 @@ class Remote:
         """A session on the kept connection, or on a new one when that turns out to be dead."""
         if self._connection is not None:
             try:
-                return self._transport().open_session(timeout=CONNECT)
+                return self._open()
             except (OSError, EOFError, paramiko.SSHException):
                 self._drop()
-        self._connection = connect(self.ssh, self.credentials)
-        return self._transport().open_session(timeout=CONNECT)
+        self._connection = connect(self.ssh, self.credentials, self._connect)
+        return self._open()
+
+    def _open(self) -> paramiko.Channel:
+        with at_most(2 * self._connect, self._transport().sock):
+            return self._transport().open_session(timeout=self._connect)
 
     def _transport(self) -> paramiko.Transport:
         assert self._connection is not None
@@ -178,13 +184,14 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
     """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
     name = f"[{ssh.address}]:{ssh.port}"
     try:
+        sock = plug(ssh, timeout)
         connection = fabric.Connection(
             ssh.address,
             user="root",
             port=ssh.port,
             config=fabric.Config(lazy=True),
             connect_kwargs={
-                "sock": plug(ssh, timeout),
+                "sock": sock,
                 "key_filename": str(credentials.key),
                 "look_for_keys": False,
                 "allow_agent": False,
@@ -193,7 +200,8 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
             },
         )
         pin(connection.client, ssh)
-        connection.open()
+        with at_most(3 * timeout, sock):
+            connection.open()
         connection.transport.set_keepalive(KEEPALIVE)
         return connection
     except paramiko.BadHostKeyException as error:
@@ -206,6 +214,30 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
         raise RemoteFailure(f"{name} does not let the key {credentials.key} in as root") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def at_most(seconds: float, sock: socket.socket) -> Iterator[None]:
+    """What waits on this connection within ends by then. paramiko's own bounds begin anew with every byte, and where it
+    waits for an answer or for room to send, it has none."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, EOFError, paramiko.SSHException, RemoteFailure) as error:
+        if ended.is_set():
+            raise TimeoutError(f"it took longer than {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def plug(ssh: Ssh, timeout: float) -> socket.socket:

@@ -31,7 +31,7 @@ PARTS = 48 if ALL else 12
 WAITS = [
     *(("silent", part) for part in (range(PARTS) if ALL else (0, 2, 5, 8, 11))),
     *(("drips", part) for part in (range(PARTS) if ALL else (0, 6))),
-    *(("deaf", part) for part in (range(PARTS * 3 // 4, PARTS) if ALL else (11,))),
+    *(("deaf", part) for part in (range(PARTS * 3 // 4, PARTS - 5) if ALL else (10,))),
 ]
 """What happens after how many parts of what is said; RECONCILER_KILLS=all (`make faults`) tries each."""
 

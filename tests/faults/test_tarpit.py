@@ -129,7 +129,7 @@ def attempt(folder: Path, how: str, part: int, whole: int) -> str:
 
 def test_a_host_that_falls_silent_drips_or_is_deaf_at_any_point_is_given_up(host: Host, tmp_path: Path) -> None:
     assert host.remote(PATIENT).run(SCRIPT, timeout=PATIENT) == b"well\n"
-    whole = host.said - 100  # the last of it says that nothing more will come
+    whole = host.said - 250  # the last of it says that nothing more will come
     with ThreadPoolExecutor(6) as pool:
         runs = [pool.submit(attempt, tmp_path / f"{how}{part}", how, part, whole) for how, part in WAITS]
     said = {waits: run.result() for waits, run in zip(WAITS, runs, strict=True)}

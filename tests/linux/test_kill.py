@@ -1,7 +1,7 @@
 """An apply that is killed, cut off or garbled leaves a host that one more pass makes right.
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
-and kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
+and lets something happen, most of all kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
 after every eighth step that is not one more file of the same change, and after a few commands.
 """
 
@@ -11,7 +11,7 @@ import os
 import queue
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -29,20 +29,25 @@ NOTHING = "step() { :; }"
 COUNTER = """step() {
     count=$(($(cat /run/steps) + 1))
     echo $count >/run/steps
-    [ $count -ne %d ] || kill -9 0
+    case $count in
+        EVENTS
+        *) ;;
+    esac
 }
 """
+KILLED = "kill -9 0"
 COMMANDS = ("mv", "rm", "rmdir", "mkdir", "chown", "chmod", "ln", "tar", "nft", "ip", "bridge", "sysctl", "systemctl")
 BETWEEN = "".join(f'{name}() {{ command {name} "$@"; set -- $?; step; return $1; }}\n' for name in COMMANDS)
 """`step` also after every command that changes anything, so that functions are killed in their middle."""
 
 
-class Deadly:
-    """Stands before a host's Remote: kills applies after one of their steps, and keeps what they were."""
+class Eventful:
+    """Stands before a host's Remote: lets things happen after steps of its applies, and keeps what they were."""
 
-    def __init__(self, remote: Remote, at: int, more: str) -> None:
+    def __init__(self, remote: Remote, events: Mapping[int, str], more: str) -> None:
         self.remote, self.name = remote, remote.name
-        self.text = COUNTER % at + more
+        cases = "\n".join(f"{at}) {{ {command}; }} ;;" for at, command in events.items())
+        self.text = COUNTER.replace("EVENTS", cases) + more
         self.script = ""
         """All that its applies do, one after the other."""
 
@@ -58,14 +63,14 @@ class Deadly:
 
 
 @contextmanager
-def killing(world: World, at: int, more: str = "") -> Iterator[Deadly]:
-    """Within, applies on the world's host `a` die after step `at`; 0: they count their steps to the end."""
+def happening(world: World, events: Mapping[int, str], more: str = "") -> Iterator[Eventful]:
+    """Within, applies on the world's host `a` count their steps, and run these commands after those of the numbers."""
     wire = world.wire("a")
     world["a"].run("echo 0 >/run/steps")
-    remote, deadly = wire.remote, Deadly(wire.remote, at, more)
-    wire.remote = deadly  # type: ignore[assignment]
+    remote, eventful = wire.remote, Eventful(wire.remote, events, more)
+    wire.remote = eventful  # type: ignore[assignment]
     try:
-        yield deadly
+        yield eventful
     finally:
         wire.remote = remote
 
@@ -196,15 +201,15 @@ def worlds(lasting: Callable[[str], World]) -> list[World]:
     return [lasting("a"), lasting("a")]
 
 
-def counted(world: World, scene: Scene, more: str = "") -> Deadly:
+def counted(world: World, scene: Scene, more: str = "") -> Eventful:
     ready, wanted, true = scene
     ready(world)
     wanted(world)
-    with killing(world, 0, more) as deadly:
+    with happening(world, {}, more) as eventful:
         report = world.reconcile("a")
     assert report.ready, report
     true(world)
-    return deadly
+    return eventful
 
 
 def die(world: World, scene: Scene, at: int, more: str = "") -> str:
@@ -213,7 +218,7 @@ def die(world: World, scene: Scene, at: int, more: str = "") -> str:
     try:
         ready(world)
         wanted(world)
-        with killing(world, at, more):
+        with happening(world, {at: KILLED}, more):
             report = world.reconcile("a")
         assert report.unreachable, report
         report = world.reconcile("a")

@@ -1,0 +1,89 @@
+"""A disk that is full, from some write of an apply on or for one write alone: what could not be written is told, nothing
+that was there is lost, and when there is room again the next pass finishes.
+
+In: a host whose /etc, /tmp and /var/lib/reconciler are one small file system. The apply is changed on its way, as in
+test_kill.py: `step` counts, and takes all room away. RECONCILER_KILLS=all (`make faults`) does so after every step and
+command, else after a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.model import Report
+
+from .test_kill import ALL, BETWEEN, CHANGE, REMOVAL, Scene, counted, happening, has_release, small, steps, swept
+from .world import World
+
+DISK = """
+mkdir -p /disk && mount -t tmpfs -o mode=755,size=64m none /disk
+for place in /etc /tmp /var/lib/reconciler; do
+    mkdir -p /disk$place && cp -a $place/. /disk$place && mount --bind /disk$place $place
+done
+chmod 1777 /tmp
+"""
+FULL = (
+    "for try in $(seq 20); do ! mount -o remount,size=$(($(df -k --output=used /disk | tail -n 1)))k,"
+    "nr_inodes=$(($(df --output=iused /disk | tail -n 1))) /disk 2>/dev/null || break; done"
+)
+"""Neither a block nor an inode is left; jails go on writing meanwhile."""
+ROOM = "mount -o remount,size=64m,nr_inodes=100k /disk"
+PRECIOUS = "/var/lib/reconciler/jails/acme--db/data/data/precious"
+
+
+def emptied(world: World) -> None:
+    swept(world)
+    world["a"].run(DISK)
+
+
+CREATION: Scene = (emptied, small, has_release)
+
+
+@pytest.fixture(scope="module")
+def cramped(lasting: Callable[[str], World]) -> World:
+    world = lasting("a")
+    world["a"].run(DISK)
+    world.wire("a").patience = 5
+    return world
+
+
+def told(report: Report) -> str:
+    return "\n".join((report.refusal, report.unreachable, *(failure.reason for failure in report.failures)))
+
+
+def fill(world: World, scene: Scene, at: int, events: dict[int, str]) -> str:
+    """What went wrong, or ""."""
+    ready, wanted, true = scene
+    try:
+        ready(world)
+        world["a"].run(f"! cd {PRECIOUS.rpartition('/')[0]} 2>/dev/null || echo much >{PRECIOUS}")
+        wanted(world)
+        with happening(world, events, BETWEEN):
+            report = world.reconcile("a")
+        assert report.ready or "No space left on device" in told(report), report
+        world["a"].run(ROOM)
+        report = world.reconcile("a")
+        assert report.ready, report
+        assert scene is CREATION or world["a"].run(f"cat {PRECIOUS}").stdout == "much\n"
+        true(world)
+    except Exception as error:
+        world["a"].run(ROOM)
+        return f"full at {at}: {type(error).__name__} {error}"
+    return ""
+
+
+SCENES = {"creation": CREATION, "change": CHANGE, "removal": REMOVAL}
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["from one write on", "for one write"])
+@pytest.mark.parametrize("name", SCENES if ALL else ["change"])
+def test_a_disk_that_is_full_is_told_and_when_there_is_room_the_next_pass_finishes(
+    cramped: World, name: str, once: bool
+) -> None:
+    counted(cramped, SCENES[name], BETWEEN)
+    last = steps(cramped)
+    points = range(1, last + 1) if ALL else (last // 2,)
+    events = {at: {at: FULL, at + 1: ROOM} if once else {at: FULL} for at in points}
+    assert [words for at in points if (words := fill(cramped, SCENES[name], at, events[at]))] == []

@@ -43,8 +43,13 @@ begin() {
     [ "$(echo "$TRANSACTIONS"/*.armed)" = "$known" ] || { echo busy; exit 0; }
     taken_over
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
-    [ -z "$guarded" ] || cp -p "$INVENTORY" "$STATE/inventory.before" 2>/dev/null || : >"$STATE/inventory.before" || exit
+    [ -z "$guarded" ] || keep_inventory || exit
     write_inventory || exit
+}
+
+# keep_inventory: to what an apply that is taken back goes back. None is not the same as one that found no room.
+keep_inventory() {
+    if [ -e "$INVENTORY" ]; then cp -p "$INVENTORY" "$STATE/inventory.before"; else : >"$STATE/inventory.before"; fi
 }
 
 # The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
@@ -75,7 +80,7 @@ arm() {
             cp -RpP "$path" "$ETC/before.$name/$number" || exit
             was=$number
         fi
-        printf '%s\t%s\n' "$was" "$path"
+        printf '%s\t%s\n' "$was" "$path" || exit
     done >"$new/files" || exit
     sync # a power cut may come next
     mv "$new" "$TRANSACTIONS/$name.armed" || exit
@@ -154,8 +159,9 @@ confirm() {
 
 no_longer_refused() {
     [ -e "$STATE/refused" ] || return 0
-    grep -vxF "$1" "$STATE/refused" >"$STATE/refused.new" || :
-    mv "$STATE/refused.new" "$STATE/refused"
+    # awk says when it found no room, whose result must not take the place of what is known
+    DIGEST=$1 awk '$0 != ENVIRON["DIGEST"]' "$STATE/refused" >"$STATE/refused.new" &&
+        mv "$STATE/refused.new" "$STATE/refused"
 }
 
 # taken_back NAME WANTED MANIFEST: we came by a new connection, and the jails work less than before. That may be for

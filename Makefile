@@ -39,7 +39,7 @@ PARTS := $(addprefix lab-test-,sample town flow freebsd bsd rest)
 sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py passes.py remote.py survival.py)
 town := $(filter-out $(sample) tests/linux/test_kill.py,$(wildcard tests/linux/test_*.py))
 flow := tests/flow tests/linux/test_kill.py
-freebsd := tests/platforms/freebsd/test_flow.py tests/platforms/freebsd/test_ground.py
+freebsd := $(addprefix tests/platforms/freebsd/test_,flow.py full.py ground.py)
 bsd := $(filter-out $(freebsd),$(wildcard tests/platforms/freebsd/test_*.py)) tests/bsd
 others = $(foreach part,sample town flow freebsd bsd,$(addprefix --ignore=,$($(part))))
 rest = tests $(others)

@@ -83,7 +83,7 @@ def test_what_cuts_us_off_is_taken_back_in_time_and_not_tried_again(lonely: Worl
         armed, back = map(float, lonely["a"].run(f"{HOW_LONG}; rm /var/lib/reconciler/refused").stdout.split())
         took.append(round(back - armed, 1))
     print(f"taken back {len(took)} of {ROUNDS} times, after {min(took)} to {max(took)} s with {SOON} s of patience")
-    assert SOON <= min(took) and max(took) < LONGEST * SOON + 5  # what a busy machine needs for going back
+    assert min(took) >= SOON and max(took) < LONGEST * SOON + 5  # what a busy machine needs for going back
 
 
 def test_who_is_there_to_confirm_is_heard_and_nothing_is_taken_back(lonely: World) -> None:

@@ -37,7 +37,7 @@ fail() {
 begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit
     known=$(echo "$TRANSACTIONS"/*.armed)
-    lock || { echo busy; exit 0; }
+    lock || { [ $? -eq 1 ] || exit; echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
     # what was armed while we waited has to be confirmed by a connection made after that: ours was made before
     [ "$(echo "$TRANSACTIONS"/*.armed)" = "$known" ] || { echo busy; exit 0; }
@@ -215,8 +215,9 @@ run() {
         printf 'done\t%s\n' "$1"
     else
         failed="$failed$2 "
-        [ -s "$WORK/log" ] || echo "exit status $status" >"$WORK/log"
-        printf 'failed\t%s\t%s\n' "$1" "$(tail -n 8 "$WORK/log" | tr '\n\t' '  ' | tail -c 800)"
+        # a full disk may have had no room for its words
+        said=$({ [ -s "$WORK/log" ] || echo "exit status $status" | cat >"$WORK/log"; tail -n 8 "$WORK/log"; } 2>&1)
+        printf 'failed\t%s\t%s\n' "$1" "$(printf '%s\n' "$said" | tr '\n\t' '  ' | tail -c 800)"
     fi
 }
 

@@ -1,8 +1,10 @@
 """An apply that is killed, cut off or garbled leaves a host that one more pass makes right.
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
-and lets something happen, most of all kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
-after every eighth step that is not one more file of the same change, and after a few commands.
+and lets something happen. Most of all it kills the script with all its children: with RECONCILER_KILLS=all (`make
+faults`) after every step and command, else after every eighth step that is not one more file of the same change, and
+after a few commands. Who else may be killed (the connection, the reconciler, the host) is so by `make faults` alone:
+`make test` has a sample of each in test_remote.py, test_guard.py and tests/flow.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import os
 import queue
 import re
+import select
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -212,16 +216,70 @@ def counted(world: World, scene: Scene, more: str = "") -> Eventful:
     return eventful
 
 
-def die(world: World, scene: Scene, at: int, more: str = "") -> str:
+def killed(world: World, at: int, more: str, how: str = KILLED) -> int:
+    """The script dies, with all its children; how many passes it may take from there."""
+    with happening(world, {at: how}, more):
+        assert world.reconcile("a").unreachable
+    return 1
+
+
+def cut(world: World, at: int, more: str) -> int:
+    """The connection dies; the script goes on."""
+    return killed(world, at, more, "kill -9 $PPID")
+
+
+def orphaned(world: World, at: int, more: str) -> int:
+    """The reconciler dies; the script goes on. What is armed meanwhile, the pass after the next one takes over."""
+    with another(world, {at: f"echo >{REACHED}"}, more) as pid:
+        os.kill(pid, signal.SIGKILL)
+    return 3
+
+
+def unplugged(world: World, at: int, more: str) -> int:
+    """The host dies, and is started again."""
+    with another(world, {at: f"echo >{REACHED}; sleep 1000"}, more) as pid:
+        world["a"].stop()
+        os.kill(pid, signal.SIGKILL)
+    world["a"].start()
+    world["a"].wait()
+    return 1
+
+
+REACHED = "/run/reached"
+VICTIMS = {"script": killed, "connection": cut, "reconciler": orphaned, "host": unplugged}
+
+
+@contextmanager
+def another(world: World, events: Mapping[int, str], more: str) -> Iterator[int]:
+    """Another reconciler, with connections of its own, in the middle of an apply; its process."""
+    world["a"].run(f"rm -f {REACHED}; mkfifo {REACHED}")
+    reached = os.open(f"/proc/{world['a'].pid}/root{REACHED}", os.O_RDONLY | os.O_NONBLOCK)
+    pid = os.fork()
+    if pid == 0:
+        world.wires.clear()
+        with suppress(BaseException), happening(world, events, more):
+            world.reconcile("a")
+        os._exit(0)
+    try:
+        assert select.select([reached], [], [], 120)[0], "it never came to that step"
+        yield pid
+    finally:
+        os.close(reached)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def die(world: World, scene: Scene, at: int, more: str = "", victim: str = "script") -> str:
     """What went wrong, or ""."""
     ready, wanted, true = scene
     try:
         ready(world)
         wanted(world)
-        with happening(world, {at: KILLED}, more):
+        for _ in range(VICTIMS[victim](world, at, more)):
             report = world.reconcile("a")
-        assert report.unreachable, report
-        report = world.reconcile("a")
+            if report.ready:
+                break
         assert report.ready, report
         true(world)
     except Exception as error:
@@ -229,7 +287,9 @@ def die(world: World, scene: Scene, at: int, more: str = "") -> str:
     return ""
 
 
-def die_at(worlds: list[World], scene: Scene, points: Iterable[int], more: str = "") -> list[str]:
+def die_at(
+    worlds: list[World], scene: Scene, points: Iterable[int], more: str = "", victim: str = "script"
+) -> list[str]:
     """At each of the points, on one of the worlds; the complaints."""
     free = queue.SimpleQueue[World]()
     for world in worlds:
@@ -238,7 +298,7 @@ def die_at(worlds: list[World], scene: Scene, points: Iterable[int], more: str =
     def one(at: int) -> str:
         world = free.get()
         try:
-            return die(world, scene, at, more)
+            return die(world, scene, at, more, victim)
         finally:
             free.put(world)
 
@@ -272,6 +332,14 @@ def test_an_apply_that_is_killed_between_two_commands_of_a_step_is_finished_by_t
 def test_a_later_apply_that_is_killed_is_finished_by_the_next_pass(worlds: list[World], scene: Scene) -> None:
     counted(worlds[0], scene, BETWEEN)
     assert die_at(worlds, scene, spread(steps(worlds[0]), 3), BETWEEN) == []
+
+
+@pytest.mark.skipif(not ALL, reason="`make faults`")
+@pytest.mark.parametrize("scene", [CREATION, CHANGE, REMOVAL], ids=["creation", "change", "removal"])
+@pytest.mark.parametrize("victim", ["connection", "reconciler", "host"])
+def test_whoever_is_killed_after_any_step_nobody_has_to_come(worlds: list[World], victim: str, scene: Scene) -> None:
+    counted(worlds[0], scene)
+    assert die_at(worlds, scene, range(1, steps(worlds[0]) + 1), victim=victim) == []
 
 
 def steps(world: World) -> int:

@@ -75,7 +75,8 @@ ARM = "echo kept >$STATE/inventory.before; printf '%s\\n' $ETC/file $ETC/none | 
 
 @pytest.mark.parametrize("name", ["script", "refused", "wanted", "files"])
 def test_nothing_is_armed_of_which_the_way_back_does_not_lie_ready(host: Path, name: str) -> None:
-    full = f'mkdir() {{ command mkdir "$@"; [ ! -d "$TRANSACTIONS/new" ] || ln -s /dev/full "$TRANSACTIONS/new/{name}"; }}\n'
+    new = f"$TRANSACTIONS/new/{name}"
+    full = f'mkdir() {{ command mkdir "$@"; [ ! -d "$TRANSACTIONS/new" ] || ln -s /dev/full "{new}"; }}\n'
     done = run(host, full + ARM)
     assert done.returncode != 0
     assert "armed" not in done.stdout

@@ -246,14 +246,15 @@ finish() {
     observe | dd obs=64k 2>/dev/null # as steps.observation says
 }
 
-# put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all.
+# put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all. Whoever reads it again is told
+# before: when we are killed in between, and the clock was set back since, the file would not look newer.
 put() {
     [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     decode >"$1.new~"
     chown "$3" "$1.new~"
     chmod "$2" "$1.new~"
-    over "$1.new~" "$1"
     written "$1"
+    over "$1.new~" "$1"
 }
 
 # over NEW PATH: a rename. mv would move into a directory, also into one at the end of a link; one that is not empty is
@@ -276,8 +277,8 @@ link() {
     [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     rm -f "$1.new~"
     ln -s "$2" "$1.new~"
-    over "$1.new~" "$1"
     written "$1"
+    over "$1.new~" "$1"
 }
 
 delete() {

@@ -95,3 +95,10 @@ def test_what_is_armed_has_all_that_it_takes_to_go_back(host: Path) -> None:
     assert {path.name for path in armed.iterdir()} == {"script", "inventory", "refused", "wanted", "files"}
     (kept,) = (host / "etc").glob("before.*")
     assert (kept / "1").read_text() == "before\n"
+
+
+def test_who_reads_a_file_again_is_told_before_it_is_another(host: Path) -> None:
+    told = 'written() { cat "$1" >"$STATE/told"; }\n'
+    assert run(host, told + "echo YWZ0ZXIK | put $ETC/file 0644 0:0").returncode == 0
+    assert (host / "state/told").read_text() == "before\n"
+    assert (host / "etc/file").read_text() == "after\n"

@@ -6,6 +6,7 @@ status. Connections stay open between calls and are opened again when they broke
 
 from __future__ import annotations
 
+import logging
 import shlex
 import socket
 import threading
@@ -37,6 +38,10 @@ RUN = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c 
     'cat >"$f" && [ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
 RECEIVE = "exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
+
+
+# what it writes to standard error of a connection that broke, with tracebacks, is in our words as well
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class RemoteFailure(Trouble):

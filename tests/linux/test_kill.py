@@ -4,7 +4,7 @@ The script of an apply is changed on its way to the host: `step`, which stands a
 and lets something happen. Most of all it kills the script with all its children: with RECONCILER_KILLS=all (`make
 faults`) after every step and command, else after every eighth step that is not one more file of the same change, and
 after a few commands. Who else may be killed (the connection, the reconciler, the host) is so by `make faults` alone:
-`make test` has a sample of each in test_remote.py, test_guard.py and tests/flow.
+`make test` has a sample of each in test_remote.py, test_boot.py, test_guard.py and tests/flow.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Eventful:
         if timeout == APPLY:
             assert NOTHING in script
             script = script.replace(NOTHING, self.text)
-            self.script += script[script.index("\nchange_0()") :]
+            self.script += "".join(script.partition("\nchange_0()")[1:])
         return self.remote.run(script, timeout)
 
     def __getattr__(self, name: str) -> object:
@@ -167,7 +167,7 @@ def clean(world: World) -> None:
     """Nothing half-made: no file beside its place, no archive, no half of a tree, no script with secrets."""
     left = world["a"].run(
         "find /etc /var/lib/reconciler /tmp -xdev -name '*.new~' -o -xdev -name '*.candidate' -o -xdev -path "
-        f"'{INCOMING}/*' -o -xdev -path '*/trees/*.new' -o -xdev -path '/tmp/tmp.*'"
+        f"'{INCOMING}/*' -o -xdev -path '*/trees/*.new' -o -xdev -path '/tmp/reconciler.*'"
     )
     assert not left.stdout
 

@@ -52,9 +52,10 @@ keep_inventory() {
     if [ -e "$INVENTORY" ]; then cp -p "$INVENTORY" "$STATE/inventory.before"; else : >"$STATE/inventory.before"; fi
 }
 
-# The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
+# The serial changes with every apply: a plan made before another one is stale even if the entries are the same. It is
+# cat that says of a disk that it is full: sh says "I/O error".
 write_inventory() {
-    { echo "# serial $(($(serial) + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
+    { echo "# serial $(($(serial) + 1))" | cat && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
 }
 
 serial() { sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null || :; }

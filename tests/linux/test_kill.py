@@ -252,12 +252,13 @@ VICTIMS = {"script": killed, "connection": cut, "reconciler": orphaned, "host": 
 @contextmanager
 def another(world: World, events: Mapping[int, str], more: str) -> Iterator[int]:
     """Another reconciler, with connections of its own, in the middle of an apply; its process."""
-    world["a"].run(f"rm -f {REACHED}; mkfifo {REACHED}")
+    world["a"].run(f"echo 0 >/run/steps; rm -f {REACHED}; mkfifo {REACHED}")
     reached = os.open(f"/proc/{world['a'].pid}/root{REACHED}", os.O_RDONLY | os.O_NONBLOCK)
     pid = os.fork()
     if pid == 0:
-        world.wires.clear()
-        with suppress(BaseException), happening(world, events, more):
+        with suppress(BaseException):
+            wire = world.wire("a")
+            wire.remote = Eventful(Remote(wire.remote.ssh, wire.remote.credentials), events, more)  # type: ignore[assignment]
             world.reconcile("a")
         os._exit(0)
     try:

@@ -39,7 +39,7 @@ PARTS := $(addprefix lab-test-,sample town flow freebsd bsd rest)
 sample := $(addprefix tests/linux/test_,boot.py drift.py guard.py health.py login.py passes.py remote.py survival.py)
 town := $(filter-out $(sample) tests/linux/test_kill.py,$(wildcard tests/linux/test_*.py))
 flow := tests/flow tests/linux/test_kill.py
-freebsd := tests/platforms/freebsd/test_flow.py tests/platforms/freebsd/test_ground.py
+freebsd := $(addprefix tests/platforms/freebsd/test_,flow.py full.py ground.py)
 bsd := $(filter-out $(freebsd),$(wildcard tests/platforms/freebsd/test_*.py)) tests/bsd
 others = $(foreach part,sample town flow freebsd bsd,$(addprefix --ignore=,$($(part))))
 rest = tests $(others)
@@ -51,12 +51,13 @@ $(PARTS): lab-test-%:
 bench: $(VENV)/ready .packages
 	$(RUN) -m benchmarks
 
-# The whole of what the tests sample: a kill at every step, and between any two commands; twenty times cut off; a
-# thousand edits with random faults.
+# The whole of what the tests sample (docs/faults.md): a kill, and a full disk, at every step and between any two
+# commands; twenty times cut off; a thousand edits with random faults. Takes hours.
 faults: $(VENV)/ready .packages
-	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/linux/test_kill.py tests/linux/test_guard.py
-	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/platforms/freebsd/test_flow.py -k killed
-	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 3000 tests/faults
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 -rP $(addprefix tests/linux/test_,guard.py kill.py full.py)
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/platforms/freebsd/test_flow.py -k killed
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/platforms/freebsd/test_full.py
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/faults
 
 soak: $(VENV)/ready .packages
 	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)

@@ -13,7 +13,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -26,8 +26,8 @@ from paramiko.hostkeys import HostKeyEntry
 from reconciler.model import Ssh, Trouble
 
 CONNECT, PROBE, APPLY, SEND = 15.0, 120.0, 900.0, 900.0
-"""Seconds after which an attempt is given up. A slow host that has answered at all may take its time over the keys:
-three times that."""
+"""Seconds after which an attempt is given up, whatever came by then. A slow host that has answered at all may take its
+time over the keys: three times CONNECT until it has let us in."""
 KEEPALIVE = 15
 """Seconds of silence after which we speak: a firewall that has just begun learns of a connection by our packet, and not
 by the answer that it drops."""
@@ -38,17 +38,18 @@ FORBIDDEN, NOBODY_THERE = 1, 2
 """Why a channel was not opened (RFC 4254, 5.1)."""
 FORWARDING = "its sshd_config has to allow us local forwarding (AllowTcpForwarding, PermitOpen)"
 
-# what it says about each channel is told by what follows from it
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
 # bash under sshd reads ~/.bashrc: an environment of our own, and sh by name. A script runs when all of it has arrived.
 RUN = "exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c " + shlex.quote(
-    'umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) && cat >"$f" || exit 97; '
-    '[ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
+    "umask 077; f=$(mktemp /tmp/reconciler.XXXXXX) || exit 97; "
+    'cat >"$f" && [ "$(tail -n 1 "$f")" = "# complete" ] && exec sh "$f"; rm -f "$f"; exit 97'
 )
 RECEIVE = "exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "
 REFUSED = re.compile(r"(^|[/ ])(sudo|doas): |^Sorry, user ")
 """How the last line of who was not made root begins, in any language; or the shell's, when there is no such program."""
+
+
+# what it writes to standard error of a connection that broke, with tracebacks, is in our words as well
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class RemoteFailure(Trouble):
@@ -77,8 +78,9 @@ class Remote:
     can name, and in it the very command that root would be sent.
     """
 
-    def __init__(self, ssh: Ssh, credentials: Credentials, as_root: str) -> None:
+    def __init__(self, ssh: Ssh, credentials: Credentials, as_root: str, connect: float = CONNECT) -> None:
         self.ssh, self.credentials, self.as_root = ssh, credentials, as_root
+        self._connect = connect
         self._connection: fabric.Connection | None = None
         self._turn = threading.Lock()
 
@@ -148,7 +150,8 @@ class Remote:
         with self._turn:
             channel = self._session()
             try:
-                channel.exec_command(self.raised(command))
+                with at_most(self._connect, self._transport().sock):
+                    channel.exec_command(self.raised(command))
                 channel.settimeout(None)
                 while chunk := channel.recv(1 << 16):
                     yield chunk
@@ -163,10 +166,11 @@ class Remote:
     def _execute(self, command: str, chunks: Iterator[bytes] | list[bytes], timeout: float) -> bytes:
         try:
             channel = self._session()
-            channel.exec_command(self.raised(command))
-            channel.settimeout(timeout)
-            feed(channel, chunks)
-            return finish(channel, self.name, monotonic() + timeout)
+            with at_most(timeout, self._transport().sock):
+                channel.exec_command(self.raised(command))
+                channel.settimeout(timeout)
+                feed(channel, chunks)
+                return finish(channel, self.name, monotonic() + timeout)
         except ScriptFailure as failure:
             self._check_root(failure.words)
             raise
@@ -193,11 +197,15 @@ class Remote:
         """A session on the kept connection, or on a new one when that turns out to be dead."""
         if self._connection is not None:
             try:
-                return self._transport().open_session(timeout=CONNECT)
+                return self._open()
             except (OSError, EOFError, paramiko.SSHException):
                 self._drop()
-        self._connection = connect(self.ssh, self.credentials)
-        return self._transport().open_session(timeout=CONNECT)
+        self._connection = connect(self.ssh, self.credentials, self._connect)
+        return self._open()
+
+    def _open(self) -> paramiko.Channel:
+        with at_most(2 * self._connect, self._transport().sock):
+            return self._transport().open_session(timeout=self._connect)
 
     def _transport(self) -> paramiko.Transport:
         assert self._connection is not None
@@ -259,13 +267,14 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
     """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
     name = f"[{ssh.address}]:{ssh.port}"
     try:
+        sock = plug(ssh, timeout)
         connection = fabric.Connection(
             ssh.address,
             user=ssh.user,
             port=ssh.port,
             config=fabric.Config(lazy=True),
             connect_kwargs={
-                "sock": plug(ssh, timeout),
+                "sock": sock,
                 "key_filename": str(credentials.key),
                 "look_for_keys": False,
                 "allow_agent": False,
@@ -274,7 +283,8 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
             },
         )
         pin(connection.client, ssh)
-        connection.open()
+        with at_most(3 * timeout, sock):
+            connection.open()
         connection.transport.set_keepalive(KEEPALIVE)
         return connection
     except paramiko.BadHostKeyException as error:
@@ -287,6 +297,30 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
         raise RemoteFailure(f"{name} does not let the key {credentials.key} in as {ssh.user}") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def at_most(seconds: float, sock: socket.socket) -> Iterator[None]:
+    """What waits on this connection within ends by then. paramiko's own bounds begin anew with every byte, and where it
+    waits for an answer or for room to send, it has none."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, EOFError, paramiko.SSHException, RemoteFailure) as error:
+        if ended.is_set():
+            raise TimeoutError(f"it took longer than {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def plug(ssh: Ssh, timeout: float) -> socket.socket:

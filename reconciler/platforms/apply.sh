@@ -38,19 +38,25 @@ fail() {
 begin() {
     mkdir -p "$ETC" "$STATE" "$WORK" || exit
     known=$(echo "$TRANSACTIONS"/*.armed)
-    lock || { echo busy; exit 0; }
+    lock || { [ $? -eq 1 ] || exit; echo busy; exit 0; }
     [ ! -e "$ETC/hold" ] || { echo held; exit 0; }
     # what was armed while we waited has to be confirmed by a connection made after that: ours was made before
     [ "$(echo "$TRANSACTIONS"/*.armed)" = "$known" ] || { echo busy; exit 0; }
     taken_over
     [ "$(token)" = "$1" ] || { echo stale; exit 0; }
-    [ -z "$guarded" ] || cp -p "$INVENTORY" "$STATE/inventory.before" 2>/dev/null || : >"$STATE/inventory.before" || exit
+    [ -z "$guarded" ] || keep_inventory || exit
     write_inventory || exit
 }
 
-# The serial changes with every apply: a plan made before another one is stale even if the entries are the same.
+# keep_inventory: to what an apply that is taken back goes back. None is not the same as one that found no room.
+keep_inventory() {
+    if [ -e "$INVENTORY" ]; then cp -p "$INVENTORY" "$STATE/inventory.before"; else : >"$STATE/inventory.before"; fi
+}
+
+# The serial changes with every apply: a plan made before another one is stale even if the entries are the same. It is
+# cat that says of a disk that it is full: sh says "I/O error".
 write_inventory() {
-    { echo "# serial $(($(serial) + 1))" && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
+    { echo "# serial $(($(serial) + 1))" | cat && cat; } >"$INVENTORY.new" && mv "$INVENTORY.new" "$INVENTORY"
 }
 
 serial() { sed -n '1s/^# serial //p' "$INVENTORY" 2>/dev/null || :; }
@@ -76,7 +82,7 @@ arm() {
             cp -RpP "$path" "$ETC/before.$name/$number" || exit
             was=$number
         fi
-        printf '%s\t%s\n' "$was" "$path"
+        printf '%s\t%s\n' "$was" "$path" || exit
     done >"$new/files" || exit
     sync # a power cut may come next
     mv "$new" "$TRANSACTIONS/$name.armed" || exit
@@ -155,8 +161,9 @@ confirm() {
 
 no_longer_refused() {
     [ -e "$STATE/refused" ] || return 0
-    grep -vxF "$1" "$STATE/refused" >"$STATE/refused.new" || :
-    mv "$STATE/refused.new" "$STATE/refused"
+    # awk says when it found no room, whose result must not take the place of what is known
+    DIGEST=$1 awk '$0 != ENVIRON["DIGEST"]' "$STATE/refused" >"$STATE/refused.new" &&
+        mv "$STATE/refused.new" "$STATE/refused"
 }
 
 # taken_back NAME WANTED MANIFEST: we came by a new connection, and the jails work less than before. That may be for
@@ -210,8 +217,9 @@ run() {
         printf 'done\t%s\n' "$1"
     else
         failed="$failed$2 "
-        [ -s "$WORK/log" ] || echo "exit status $status" >"$WORK/log"
-        printf 'failed\t%s\t%s\n' "$1" "$(tail -n 8 "$WORK/log" | tr '\n\t' '  ' | tail -c 800)"
+        # a full disk may have had no room for its words
+        said=$({ [ -s "$WORK/log" ] || echo "exit status $status" | cat >"$WORK/log"; tail -n 8 "$WORK/log"; } 2>&1)
+        printf 'failed\t%s\t%s\n' "$1" "$(printf '%s\n' "$said" | tr '\n\t' '  ' | tail -c 800)"
     fi
 }
 
@@ -240,14 +248,15 @@ finish() {
     observe | dd obs=64k 2>/dev/null # as steps.observation says
 }
 
-# put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all.
+# put PATH MODE OWNER: standard input, base64, becomes the file, at once or not at all. Whoever reads it again is told
+# before: when we are killed in between, and the clock was set back since, the file would not look newer.
 put() {
     [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     decode >"$1.new~"
     chown "$3" "$1.new~"
     chmod "$2" "$1.new~"
-    over "$1.new~" "$1"
     written "$1"
+    over "$1.new~" "$1"
 }
 
 # over NEW PATH: a rename. mv would move into a directory, also into one at the end of a link; one that is not empty is
@@ -270,8 +279,8 @@ link() {
     [ -d "${1%/*}" ] || mkdir -p "${1%/*}"
     rm -f "$1.new~"
     ln -s "$2" "$1.new~"
-    over "$1.new~" "$1"
     written "$1"
+    over "$1.new~" "$1"
 }
 
 delete() {

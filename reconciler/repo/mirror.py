@@ -1,9 +1,10 @@
 """Our own copy of the platform's repository: fetches the watched branch, publishes the status branch.
 
 In: a URL, two branch names, status files. Out: the watched commit; the commit that landed. The copy is a bare cache
-that may be deleted at any time and is made anew when it is damaged. Commits that a remote did not take wait in the
-spool, two refs: `refs/spool/tip`, on top of `refs/spool/base`, the remote's tip at that time (no base: it had none).
-When the remote has moved on, they are written again on its new tip. Must not know: what a status file says.
+that may be deleted at any time and is made anew when it is damaged. A rewritten branch is followed: what it says now
+is wanted, whatever it said before. Commits that a remote did not take wait in the spool, two refs: `refs/spool/tip`, on
+top of `refs/spool/base`, the remote's tip at that time (no base: it had none). When the remote has moved on, they are
+written again on its new tip. Must not know: what a status file says.
 """
 
 from __future__ import annotations
@@ -100,10 +101,27 @@ class Mirror(Repository):
         done = self._fetch_once(refspecs)
         if done.status:
             self._blame_remote()
-            self._create()  # the remote answers, so it is our copy that is damaged
-            done = self._fetch_once(refspecs)
+            with self._anew():  # the remote answers, so it is our copy that is damaged
+                done = self._fetch_once(refspecs)
         if done.status:
             raise GitFailure(f"cannot fetch {plain(self._url)}: {complaint(done, self._url)}")
+
+    @contextlib.contextmanager
+    def _anew(self) -> Iterator[None]:
+        """A new copy. When the watched branch does not come into that one either, the remote itself is damaged, and we
+        keep the old one: it has what still waits to be pushed."""
+        old = self._folder.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._folder.rename(old)
+        self._create()
+        try:
+            yield
+        finally:
+            if old.exists() and self._watched not in self._refs():
+                shutil.rmtree(self._folder, ignore_errors=True)
+                old.rename(self._folder)
+            shutil.rmtree(old, ignore_errors=True)
 
     def _fetch_once(self, refspecs: Iterable[str]) -> Done:
         quietly = ("--quiet", "--prune", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")

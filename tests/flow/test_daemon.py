@@ -42,6 +42,16 @@ rm -f /run/restarting
 """
 QUICK_RESTARTS = "mv /usr/bin/systemctl.real /usr/bin/systemctl"
 IMPATIENT = (sys.executable, "-c", "from reconciler import cli, daemon; daemon.GRACE = 0.3; cli.main()")
+TARPIT = """systemctl stop ssh; systemctl kill --kill-whom=all ssh || true
+cat >/run/tarpit <<'END'
+import socket
+listener, kept = socket.create_server(("::", 22), family=socket.AF_INET6), []
+while True:
+    kept.append(listener.accept())
+    open("/run/caught", "w").close()
+END
+systemd-run --quiet --unit=tarpit python3 /run/tarpit
+"""
 REFUSE_STATUS = "#!/bin/sh\nwhile read old new ref; do case $ref in refs/heads/status/*) exit 1 ;; esac; done\n"
 
 
@@ -212,9 +222,15 @@ def test_a_status_that_cannot_be_pushed_holds_nothing_up(company: Company, runni
     until("the status after all", lambda: applied(company) == commit, 30)
 
 
-def test_a_host_that_is_down_stops_nobody_else(company: Company, running: subprocess.Popen[bytes]) -> None:
+def test_a_host_that_says_nothing_or_is_down_stops_nobody_else(
+    company: Company, running: subprocess.Popen[bytes]
+) -> None:
     host = company.hosts["b"]
-    host.run("systemctl stop ssh; systemctl kill --kill-whom=all ssh", check=False)
+    host.run(TARPIT)
+    until("host b is waited for", lambda: host.run("ls /run/caught", check=False).returncode == 0, 30)
+    commit = greet(company, "Past a tarpit")
+    until("host a goes on beside it", lambda: greets("Past a tarpit") and applied(company) == commit, 20)
+    host.run("systemctl stop tarpit")
     until("the status says it", lambda: reason(company, "hosts/b.yaml") == "Unreachable", 40)
     assert reason(company, BLOG_FILE) == "Unreachable"
     commit = greet(company, "Without b")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lab import Host
 
 from .test_drift import LOOK, answers
-from .test_kill import BETWEEN, killing, small, works
+from .test_kill import BETWEEN, KILLED, happening, small, works
 from .world import World, page
 
 SETTLED = "systemctl is-system-running --wait"
@@ -93,7 +93,7 @@ def test_a_host_that_restarts_while_an_apply_runs_comes_back_and_is_finished(spa
     world = spare("a")
     small(world)
     for at in (3, 150, 150, 100, 60):
-        with killing(world, at, BETWEEN):
+        with happening(world, {at: KILLED}, BETWEEN):
             assert world.reconcile("a").unreachable
         world["a"].restart()
     report = world.reconcile("a")

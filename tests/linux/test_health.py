@@ -152,7 +152,7 @@ def test_a_host_whose_sshd_makes_no_connections_says_nothing_of_its_jails(world:
     patient.run("sed -i '1i AllowTcpForwarding no' /etc/ssh/sshd_config && systemctl reload ssh")
     patient.wait()
     try:
-        remote = Remote(world.fleet.hosts["a"].ssh, Credentials(world.lab.key))
+        remote = Remote(world.fleet.hosts["a"].ssh, Credentials(world.lab.key), PLATFORMS["linux"].AS_ROOT)
         (answer,) = answers(world, remote=remote)
         remote.close()
     finally:

@@ -1,8 +1,10 @@
 """An apply that is killed, cut off or garbled leaves a host that one more pass makes right.
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
-and kills the script with all its children: with RECONCILER_KILLS=all (`make faults`) after every step and command, else
-after every eighth step that is not one more file of the same change, and after a few commands.
+and lets something happen. Most of all it kills the script with all its children: with RECONCILER_KILLS=all (`make
+faults`) after every step and command, else after every eighth step that is not one more file of the same change, and
+after a few commands. Who else may be killed (the connection, the reconciler, the host) is so by `make faults` alone:
+`make test` has a sample of each in test_remote.py, test_boot.py, test_guard.py and tests/flow.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import os
 import queue
 import re
+import select
+import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -29,20 +33,25 @@ NOTHING = "step() { :; }"
 COUNTER = """step() {
     count=$(($(cat /run/steps) + 1))
     echo $count >/run/steps
-    [ $count -ne %d ] || kill -9 0
+    case $count in
+        EVENTS
+        *) ;;
+    esac
 }
 """
+KILLED = "kill -9 0"
 COMMANDS = ("mv", "rm", "rmdir", "mkdir", "chown", "chmod", "ln", "tar", "nft", "ip", "bridge", "sysctl", "systemctl")
 BETWEEN = "".join(f'{name}() {{ command {name} "$@"; set -- $?; step; return $1; }}\n' for name in COMMANDS)
 """`step` also after every command that changes anything, so that functions are killed in their middle."""
 
 
-class Deadly:
-    """Stands before a host's Remote: kills applies after one of their steps, and keeps what they were."""
+class Eventful:
+    """Stands before a host's Remote: lets things happen after steps of its applies, and keeps what they were."""
 
-    def __init__(self, remote: Remote, at: int, more: str) -> None:
+    def __init__(self, remote: Remote, events: Mapping[int, str], more: str) -> None:
         self.remote, self.name = remote, remote.name
-        self.text = COUNTER % at + more
+        cases = "\n".join(f"{at}) {{ {command}; }} ;;" for at, command in events.items())
+        self.text = COUNTER.replace("EVENTS", cases) + more
         self.script = ""
         """All that its applies do, one after the other."""
 
@@ -50,7 +59,7 @@ class Deadly:
         if timeout == APPLY:
             assert NOTHING in script
             script = script.replace(NOTHING, self.text)
-            self.script += script[script.index("\nchange_0()") :]
+            self.script += "".join(script.partition("\nchange_0()")[1:])
         return self.remote.run(script, timeout)
 
     def __getattr__(self, name: str) -> object:
@@ -58,14 +67,14 @@ class Deadly:
 
 
 @contextmanager
-def killing(world: World, at: int, more: str = "") -> Iterator[Deadly]:
-    """Within, applies on the world's host `a` die after step `at`; 0: they count their steps to the end."""
+def happening(world: World, events: Mapping[int, str], more: str = "") -> Iterator[Eventful]:
+    """Within, applies on the world's host `a` count their steps, and run these commands after those of the numbers."""
     wire = world.wire("a")
     world["a"].run("echo 0 >/run/steps")
-    remote, deadly = wire.remote, Deadly(wire.remote, at, more)
-    wire.remote = deadly  # type: ignore[assignment]
+    remote, eventful = wire.remote, Eventful(wire.remote, events, more)
+    wire.remote = eventful  # type: ignore[assignment]
     try:
-        yield deadly
+        yield eventful
     finally:
         wire.remote = remote
 
@@ -158,7 +167,7 @@ def clean(world: World) -> None:
     """Nothing half-made: no file beside its place, no archive, no half of a tree, no script with secrets."""
     left = world["a"].run(
         "find /etc /var/lib/reconciler /tmp -xdev -name '*.new~' -o -xdev -name '*.candidate' -o -xdev -path "
-        f"'{INCOMING}/*' -o -xdev -path '*/trees/*.new' -o -xdev -path '/tmp/tmp.*'"
+        f"'{INCOMING}/*' -o -xdev -path '*/trees/*.new' -o -xdev -path '/tmp/reconciler.*'"
     )
     assert not left.stdout
 
@@ -196,27 +205,82 @@ def worlds(lasting: Callable[[str], World]) -> list[World]:
     return [lasting("a"), lasting("a")]
 
 
-def counted(world: World, scene: Scene, more: str = "") -> Deadly:
+def counted(world: World, scene: Scene, more: str = "") -> Eventful:
     ready, wanted, true = scene
     ready(world)
     wanted(world)
-    with killing(world, 0, more) as deadly:
+    with happening(world, {}, more) as eventful:
         report = world.reconcile("a")
     assert report.ready, report
     true(world)
-    return deadly
+    return eventful
 
 
-def die(world: World, scene: Scene, at: int, more: str = "") -> str:
+def killed(world: World, at: int, more: str, how: str = KILLED) -> int:
+    """The script dies, with all its children; how many passes it may take from there."""
+    with happening(world, {at: how}, more):
+        assert world.reconcile("a").unreachable
+    return 1
+
+
+def cut(world: World, at: int, more: str) -> int:
+    """The connection dies; the script goes on."""
+    return killed(world, at, more, "kill -9 $PPID")
+
+
+def orphaned(world: World, at: int, more: str) -> int:
+    """The reconciler dies; the script goes on. What is armed meanwhile, the pass after the next one takes over."""
+    with another(world, {at: f"echo >{REACHED}"}, more) as pid:
+        os.kill(pid, signal.SIGKILL)
+    return 3
+
+
+def unplugged(world: World, at: int, more: str) -> int:
+    """The host dies, and is started again."""
+    with another(world, {at: f"echo >{REACHED}; sleep 1000"}, more) as pid:
+        world["a"].stop()
+        os.kill(pid, signal.SIGKILL)
+    world["a"].start()
+    world["a"].wait()
+    return 1
+
+
+REACHED = "/run/reached"
+VICTIMS = {"script": killed, "connection": cut, "reconciler": orphaned, "host": unplugged}
+
+
+@contextmanager
+def another(world: World, events: Mapping[int, str], more: str) -> Iterator[int]:
+    """Another reconciler, with connections of its own, in the middle of an apply; its process."""
+    world["a"].run(f"echo 0 >/run/steps; rm -f {REACHED}; mkfifo {REACHED}")
+    reached = os.open(f"/proc/{world['a'].pid}/root{REACHED}", os.O_RDONLY | os.O_NONBLOCK)
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            wire = world.wire("a")
+            wire.remote = Eventful(Remote(wire.remote.ssh, wire.remote.credentials, wire.remote.as_root), events, more)  # type: ignore[assignment]
+            world.reconcile("a")
+        os._exit(0)
+    try:
+        assert select.select([reached], [], [], 120)[0], "it never came to that step"
+        yield pid
+    finally:
+        os.close(reached)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def die(world: World, scene: Scene, at: int, more: str = "", victim: str = "script") -> str:
     """What went wrong, or ""."""
     ready, wanted, true = scene
     try:
         ready(world)
         wanted(world)
-        with killing(world, at, more):
+        for _ in range(VICTIMS[victim](world, at, more)):
             report = world.reconcile("a")
-        assert report.unreachable, report
-        report = world.reconcile("a")
+            if report.ready:
+                break
         assert report.ready, report
         true(world)
     except Exception as error:
@@ -224,7 +288,9 @@ def die(world: World, scene: Scene, at: int, more: str = "") -> str:
     return ""
 
 
-def die_at(worlds: list[World], scene: Scene, points: Iterable[int], more: str = "") -> list[str]:
+def die_at(
+    worlds: list[World], scene: Scene, points: Iterable[int], more: str = "", victim: str = "script"
+) -> list[str]:
     """At each of the points, on one of the worlds; the complaints."""
     free = queue.SimpleQueue[World]()
     for world in worlds:
@@ -233,7 +299,7 @@ def die_at(worlds: list[World], scene: Scene, points: Iterable[int], more: str =
     def one(at: int) -> str:
         world = free.get()
         try:
-            return die(world, scene, at, more)
+            return die(world, scene, at, more, victim)
         finally:
             free.put(world)
 
@@ -267,6 +333,14 @@ def test_an_apply_that_is_killed_between_two_commands_of_a_step_is_finished_by_t
 def test_a_later_apply_that_is_killed_is_finished_by_the_next_pass(worlds: list[World], scene: Scene) -> None:
     counted(worlds[0], scene, BETWEEN)
     assert die_at(worlds, scene, spread(steps(worlds[0]), 3), BETWEEN) == []
+
+
+@pytest.mark.skipif(not ALL, reason="`make faults`")
+@pytest.mark.parametrize("scene", [CREATION, CHANGE, REMOVAL], ids=["creation", "change", "removal"])
+@pytest.mark.parametrize("victim", ["connection", "reconciler", "host"])
+def test_whoever_is_killed_after_any_step_nobody_has_to_come(worlds: list[World], victim: str, scene: Scene) -> None:
+    counted(worlds[0], scene)
+    assert die_at(worlds, scene, range(1, steps(worlds[0]) + 1), victim=victim) == []
 
 
 def steps(world: World) -> int:

@@ -20,6 +20,7 @@ from reconciler.model import Change, File, HostSpec, Owned, Plan, Report, Switch
 from reconciler.plan import Circumstances, plan, retained
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import STATE
+from reconciler.platforms.linux.commands import MAKE, REMOVE
 from reconciler.platforms.linux.paths import tunnel_unit, unit
 from reconciler.reconcile import Pass, reconcile
 
@@ -107,6 +108,14 @@ ROADS = {
     "and-back": ((specs.RICH, specs.CHANGED), specs.RICH),
     "to-nothing": ((specs.RICH,), EMPTY),
 }
+
+
+def test_what_is_killed_makes_and_removes_every_type_there_is() -> None:
+    host = at(specs.RICH)
+    made = {change.type for change in apply(specs.RICH, FakeHost()).done}
+    removed = {change.type for change in apply(EMPTY, host).done if change.action == "remove"}
+    assert made >= {*MAKE}
+    assert removed == {*REMOVE} - {"ruleset/1"}  # which every host has
 
 
 @pytest.mark.parametrize("road", ROADS)

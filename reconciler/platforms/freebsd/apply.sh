@@ -10,11 +10,11 @@ written() { :; }
 detached() { daemon -f "$@" 9>&-; }
 
 # lock: lockf(1) locks for a command and, before 14.1, not for a descriptor: so a command that ends when the last of us
-# closes descriptor 9 holds it for us.
+# closes descriptor 9 holds it for us. 2: there is no room for that.
 lock() {
     turn=$WORK/turn.$$
     rm -f "$turn" "$turn.mine"
-    mkfifo "$turn" || return
+    mkfifo "$turn" || return 2
     lockf -ks -t 60 "$WORK/lock" sh -c ': >"$1.mine"; exec cat >/dev/null' sh "$turn" <"$turn" &
     holder=$!
     exec 9>"$turn"

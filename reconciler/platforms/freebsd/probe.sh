@@ -57,16 +57,20 @@ files() {
 }
 
 # standard input: "SHA  PATH"; only those that differ are printed, with what is in them. A pipe would never end.
+# No file of its own: on a full disk all would look as wanted.
 differing() {
-    listed=$(mktemp /tmp/reconciler.XXXXXX) || return
-    while read -r sha path; do
-        [ ! -f "$path" ] || printf '%s %s\n' "$sha" "$path"
-    done >"$listed"
-    cut -d ' ' -f 2- "$listed" | tr '\n' '\0' | xargs -0 -r sha256 -r 2>/dev/null | grep -vxFf "$listed" |
+    listed=$(
+        while read -r sha path; do
+            [ ! -f "$path" ] || printf '%s %s\n' "$sha" "$path"
+        done
+    )
+    {
+        printf '%s\n--\n' "$listed"
+        printf '%s\n' "$listed" | cut -d ' ' -f 2- | tr '\n' '\0' | xargs -0 -r sha256 -r 2>/dev/null
+    } | awk '$0 == "--" { asked = 1; next } !asked { wanted[$0]; next } !($0 in wanted)' |
         while read -r sha path; do
             printf 'bad\t%s\t%s\t%s\n' "$path" "$sha" "$(head -c 65536 "$path" | b64encode -r - | tr -d '\n')"
         done
-    rm -f "$listed"
 }
 
 # salted PATH SALT
@@ -113,14 +117,11 @@ programs() {
 # datasets PROPERTIES, standard input: names, the pool's first: of what zfs says of those that are not there, the first
 # is about that. It would load its own module.
 datasets() {
-    said=$(mktemp /tmp/reconciler.XXXXXX) || return
+    said='the module zfs is not loaded'
     if kldstat -q -m zfs; then
-        xargs zfs list -Hp -t filesystem -o "$1" 2>"$said" | sed 's/^/dataset	/'
-    else
-        echo 'the module zfs is not loaded' >"$said"
+        { said=$({ xargs zfs list -Hp -t filesystem -o "$1" | sed 's/^/dataset	/' >&4; } 2>&1); } 4>&1
     fi
-    sed 's/^/fact	zfs	/; q' "$said"
-    rm -f "$said"
+    [ -z "$said" ] || printf '%s\n' "$said" | sed 's/^/fact	zfs	/; q'
 }
 
 # standard input: files of one line

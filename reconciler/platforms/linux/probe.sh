@@ -128,16 +128,18 @@ units() {
     } | xargs -r -d '\n' stat -L -c 'inode	%n	%i' 2>/dev/null
 }
 
-# standard input: "DIGEST DIRECTORY", all in one folder; looks at all of them at once, a host may have hundreds
+# standard input: "DIGEST DIRECTORY", all in one folder; looks at all of them at once, a host may have hundreds. In
+# memory: on a full disk a tree would look changed, and be unpacked anew under the jails that run on it.
 trees() {
     while read -r digest directory; do
         [ ! -d "$directory" ] || there="$there $digest" folder=${directory%/*}
     done
     [ -n "$there" ] || return 0
-    listings=$(mktemp -d) || return
-    (cd "$folder" && find $there -printf '%H %P %y %m %U:%G %s %T@ %l\n') | sort | awk -v folder="$listings" '
+    listings=$(mktemp -d /run/reconciler.XXXXXX) || { printf 'need\troom in /run\n'; return; }
+    (cd "$folder" && find $there -printf '%H %P %y %m %U:%G %s %T@ %l\n') | sort -T /run | awk -v folder="$listings" '
         $1 != last { close(folder "/" last); last = $1 }
-        { line = substr($0, length($1) + 2); print line >(folder "/" last) }'
+        { line = substr($0, length($1) + 2); print line >(folder "/" last) }' ||
+        { printf 'need\troom in /run\n'; rm -r "$listings"; return; }
     (cd "$listings" && sha256sum -- *) | while read -r sum digest; do
         read -r seal 2>/dev/null <"$folder/$digest.seal" || seal=none
         [ "$sum" = "$seal" ] && verdict='as sealed' || verdict=changed

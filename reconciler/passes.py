@@ -53,7 +53,8 @@ class Station:
         self.identities = Identities(Path(config.secrets.keys))
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
-        self._remotes: dict[HostSpec | tuple[str, int, str], Remote] = {}
+        self._remotes: dict[str, Remote] = {}
+        """By host."""
         self._lock = threading.Lock()
         self._settled: Settled | None = None
         self._files: dict[str, bytes] | None = None
@@ -116,12 +117,22 @@ class Station:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
 
     def remote(self, spec: HostSpec) -> Remote:
-        """The kept connection; another one when address or key changed."""
-        key = (spec.ssh.address, spec.ssh.port, spec.ssh.host_key)
+        """The kept connection; another one in its place when address or key changed."""
         with self._lock:
-            if key not in self._remotes:
-                self._remotes[key] = Remote(spec.ssh, self.credentials)
-            return self._remotes[key]
+            known = self._remotes.get(spec.name)
+            if known and known.ssh == spec.ssh:
+                return known
+            fresh = self._remotes[spec.name] = Remote(spec.ssh, self.credentials)
+        if known:
+            known.close()
+        return fresh
+
+    def let_go(self, host: str) -> None:
+        """Of a host that left; waits for what is under way there."""
+        with self._lock:
+            known = self._remotes.pop(host, None)
+        if known:
+            known.close()
 
     def stock(self, source: Source) -> BinaryIO:
         """An archive, checked against its digest and made safe to unpack."""

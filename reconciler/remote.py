@@ -178,24 +178,7 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
     """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
     name = f"[{ssh.address}]:{ssh.port}"
     try:
-        connection = fabric.Connection(
-            ssh.address,
-            user="root",
-            port=ssh.port,
-            config=fabric.Config(lazy=True),
-            connect_kwargs={
-                "sock": plug(ssh, timeout),
-                "key_filename": str(credentials.key),
-                "look_for_keys": False,
-                "allow_agent": False,
-                "banner_timeout": 3 * timeout,
-                "auth_timeout": 3 * timeout,
-            },
-        )
-        pin(connection.client, ssh)
-        connection.open()
-        connection.transport.set_keepalive(KEEPALIVE)
-        return connection
+        return opened(ssh, credentials, timeout)
     except paramiko.BadHostKeyException as error:
         got = f"{error.key.get_name()} {error.key.get_base64()}"
         raise RemoteFailure(
@@ -206,6 +189,32 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
         raise RemoteFailure(f"{name} does not let the key {credentials.key} in as root") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise RemoteFailure(f"cannot reach {name}: {error or type(error).__name__}") from error
+
+
+def opened(ssh: Ssh, credentials: Credentials, timeout: float) -> fabric.Connection:
+    connection = fabric.Connection(
+        ssh.address,
+        user="root",
+        port=ssh.port,
+        config=fabric.Config(lazy=True),
+        connect_kwargs={
+            "sock": plug(ssh, timeout),
+            "key_filename": str(credentials.key),
+            "look_for_keys": False,
+            "allow_agent": False,
+            "banner_timeout": 3 * timeout,
+            "auth_timeout": 3 * timeout,
+        },
+    )
+    try:
+        pin(connection.client, ssh)
+        connection.open()
+        connection.transport.set_keepalive(KEEPALIVE)
+    except BaseException:
+        # fabric closes what it has opened, and no attempt: its thread and socket would stay until they are collected
+        connection.client.close()
+        raise
+    return connection
 
 
 def plug(ssh: Ssh, timeout: float) -> socket.socket:

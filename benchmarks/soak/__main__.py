@@ -1,6 +1,6 @@
 """`make soak`: whether the daemon stays as it is while everything happens that it has to live through.
 
-    tests/lab/enter.sh python -m benchmarks.soak [--minutes N] [--seed S] [--csv FILE]
+    tests/lab/enter.sh python -m benchmarks.soak [--minutes N] [--seed S] [--only EVENT...] [--csv FILE]
 
 In: minutes and a seed. Out: a Markdown table of what the daemon's process and its hosts had, every few seconds, and
 exit status 1 when something of it grew; or the first round that did not come right. One daemon for the whole time: the
@@ -17,10 +17,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
-sys.path.insert(0, str(PROJECT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from benchmarks.soak.figures import Figures, of_disk, of_host, of_process
 from benchmarks.soak.verdict import judged
 from flow.company import Company, founded
@@ -65,12 +65,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=LIVED_THROUGH, default=LIVED_THROUGH, help="to find who it is")
     parser.add_argument("--csv", type=Path, help="all samples")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, founded(Path(folder)) as company:
         company.environment["RECONCILER_COUNTS"] = f"{folder}/counts"
         try:
-            happened, samples = soaked(Soak(company, asked.seed, COMMAND), asked.minutes)
+            happened, samples = soaked(Soak(company, asked.seed, COMMAND), asked.minutes, asked.only)
         except (AssertionError, subprocess.SubprocessError) as error:
             sys.exit(f"{error}\n{company.log[-8000:]}")
         commits, log = len(company.status_commits()), company.log
@@ -79,7 +80,7 @@ def main() -> None:
     sys.exit(told(happened, samples, commits, log))
 
 
-def soaked(run: Soak, minutes: float) -> tuple[Counter[str], list[Figures]]:
+def soaked(run: Soak, minutes: float, events: Sequence[str]) -> tuple[Counter[str], list[Figures]]:
     """What happened how often, and all samples."""
     happened: Counter[str] = Counter()
     with run.running:
@@ -89,7 +90,7 @@ def soaked(run: Soak, minutes: float) -> tuple[Counter[str], list[Figures]]:
         until = time.monotonic() + 60 * minutes
         while time.monotonic() < until:
             begun = time.monotonic()
-            event = run.round(LIVED_THROUGH)
+            event = run.round(events)
             happened[event] += 1
             print(f"round {run.count}: {event}, {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
             assert run.daemon.poll() is None, "the daemon ended"

@@ -24,7 +24,7 @@ ps -e --no-headers | wc -l
 pgrep -fc '[s]shd: root@' || true
 ps -e -o stat --no-headers | grep -c ^Z || true
 ls -A /var/lib/reconciler/incoming 2>/dev/null | wc -l
-find /tmp /var/tmp /run /var/lib/reconciler -xdev -maxdepth 1 \( -name 'reconciler.*' -o -name 'tmp.*' -o -name '*.armed' \) | wc -l
+find /tmp /var/tmp /run -xdev -maxdepth 1 -name 'reconciler.*' -o -name 'tmp.*' | wc -l
 find /etc/reconciler /var/lib/reconciler /etc/systemd/system -xdev -name '*~' | wc -l
 """
 SEEN = ("processes", "sessions", "zombies", "incoming", "temporary", "half-written")

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from benchmarks.soak.figures import Figures, of_disk, of_host, of_process
+from benchmarks.soak.figures import Figures, of_disk, of_host, of_metrics, of_process
 from benchmarks.soak.verdict import judged
-from flow.company import Company, founded
+from flow.company import Company, founded, web
 from flow.soak import LIVED_THROUGH, Soak
 
 COMMAND = (sys.executable, "-m", "benchmarks.soak.daemon")
@@ -55,7 +55,7 @@ class Sampler(threading.Thread):
     def look(self, number: int) -> Figures:
         figures = of_process(self.pid, Path(self.company.environment["RECONCILER_COUNTS"]))
         if number % HOSTS_EVERY == 0:
-            figures |= of_disk(self.company.cache)
+            figures |= of_disk(self.company.cache) | of_metrics(web("/metrics")[1])
             for host in self.company.hosts.values():
                 figures |= of_host(host)
         return figures
@@ -109,7 +109,9 @@ def told(happened: Counter[str], samples: list[Figures], commits: int, log: str)
         numbers = " | ".join(f"{number:,.1f}" for number in (row.first, row.last, row.most, row.slope))
         print(f"| {row.name} | {numbers} | {row.course} | {'flat' if row.flat else '**grows**'} |")
     disk = [sample for sample in samples if "cache, git" in sample]
-    print(f"\nProcessor: {samples[-1]['cpu'] - samples[0]['cpu']:.0f} s. Status commits: {commits}.")
+    passes, changes = (max(sample.get(name, 0) for sample in samples) for name in ("passes", "changes"))
+    print(f"\n{passes:.0f} passes, {changes:.0f} changes, {commits} status commits; ", end="")
+    print(f"{samples[-1]['cpu'] - samples[0]['cpu']:.0f} s of a processor.")
     print(f"Git's copy: {disk[0]['cache, git']:.1f} MiB at first, {disk[-1]['cache, git']:.1f} at last, ", end="")
     print(f"{max(sample['cache, objects'] for sample in disk):.0f} loose objects at most.")
     mistakes = log.count('"traceback"')

@@ -90,3 +90,14 @@ def of_disk(cache: Path) -> Figures:
 def of_host(host: Host) -> Figures:
     lines = host.run(LOOK).stdout.split()
     return {f"host {host.name}, {name}": float(line) for name, line in zip(SEEN, lines, strict=True)}
+
+
+def of_metrics(text: str) -> Figures:
+    """Nothing while the daemon is too busy to answer."""
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    named = {"reconciler_pass_seconds_count": "passes", "reconciler_changes_total": "changes"}
+    return {
+        short: sum(float(value) for name, _, value in lines if name.partition("{")[0] == long)
+        for long, short in named.items()
+        if text
+    }

@@ -66,12 +66,7 @@ def row(name: str, points: Sequence[Point], bound: float) -> Row:
     tenth = max(1, len(values) // 10)
     steep = 3600 * slope(points[len(points) // 2 :])
     first, last = statistics.median(values[:tenth]), statistics.median(values[-tenth:])
-    return Row(name, first, last, max(values), steep, course(values), abs_free(steep) <= bound)
-
-
-def abs_free(steep: float) -> float:
-    """What becomes less is no leak."""
-    return max(0.0, steep)
+    return Row(name, first, last, max(values), steep, course(values), steep <= bound)
 
 
 def slope(points: Iterable[Point]) -> float:

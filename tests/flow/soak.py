@@ -267,7 +267,7 @@ class Soak:
         return told and self.company.run("plan").returncode == 0
 
 
-def soak(folder: Path, rounds: int, seed: int, tell: Callable[[str], object], events: Sequence[str] = SHORT) -> None:
+def soak(folder: Path, rounds: int, seed: int, tell: Callable[[str], object], events: Sequence[str]) -> None:
     with founded(folder) as company:
         run = Soak(company, seed)
         with run.running:

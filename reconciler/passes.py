@@ -28,7 +28,7 @@ from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote
 from reconciler.render import status
-from reconciler.render.known import applied, placed
+from reconciler.render.known import applied, forget_others, placed
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
 from reconciler.wire import ShellWire
@@ -150,6 +150,7 @@ class Station:
         """The status branch as it is known here."""
         if self._files is None:
             self._files = self.mirror.status_files()
+            forget_others(self._files)
         return self._files
 
     def publish(self, settled: Settled, reports: Mapping[str, Report]) -> str | None:

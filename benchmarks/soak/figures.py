@@ -19,15 +19,17 @@ from lab import Host
 Figures = dict[str, float]
 MEBI = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
+# what waits to take back what cut a host off is there for 300 s by design: not among the processes, and never longer
 LOOK = r"""
-ps -e --no-headers | wc -l
+ps -e -o args --no-headers | grep -vcE '^(sh /var/lib/reconciler/transactions/|sleep )'
+ps -e -o etimes,args --no-headers | awk '$1 > 400 && $3 ~ "^/var/lib/reconciler/transactions/"' | wc -l
 pgrep -fc '[s]shd: root@' || true
 ps -e -o stat --no-headers | grep -c ^Z || true
 ls -A /var/lib/reconciler/incoming 2>/dev/null | wc -l
 find /tmp /var/tmp /run -xdev -maxdepth 1 -name 'reconciler.*' -o -name 'tmp.*' | wc -l
 find /etc/reconciler /var/lib/reconciler /etc/systemd/system -xdev -name '*~' | wc -l
 """
-SEEN = ("processes", "sessions", "zombies", "incoming", "temporary", "half-written")
+SEEN = ("processes", "overdue", "sessions", "zombies", "incoming", "temporary", "half-written")
 
 
 def of_process(pid: int, counts: Path) -> Figures:

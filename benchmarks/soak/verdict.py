@@ -31,6 +31,8 @@ BOUNDS = {
     "cache, rest": 1.0,
     "host a, processes": 2.0,
     "host b, processes": 2.0,
+    "host a, overdue": 0.0,
+    "host b, overdue": 0.0,
     "host a, sessions": 2.0,
     "host b, sessions": 2.0,
     "host a, incoming": 0.0,

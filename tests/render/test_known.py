@@ -28,3 +28,13 @@ def test_the_commits_that_a_customers_jails_are_made_from() -> None:
 
 def test_the_host_that_a_jail_is_on() -> None:
     assert known.placed(FILES)["acme--db"] == "a"
+
+
+def test_a_file_is_read_once_for_as_long_as_it_is_there() -> None:
+    data = b"status: {host: a}"
+    first = known.status_of(data)
+    known.forget_others({"customers/acme/jails/www.yaml": data})
+    assert known.status_of(data) is first
+    known.forget_others({})
+    assert known.status_of(data) == first
+    assert known.status_of(data) is not first

@@ -27,7 +27,7 @@ FAR = 100_000
 """How many commits of any customers are put in order, to tell who wanted something first."""
 BULK = 1_000
 """Files that are many at once."""
-REVIEW = 16
+REVIEW = 4
 """After so many changes of many files, or of staff's, the garbage collector looks at everything once more."""
 
 Loaded = Document | SecretFile | ListFile | tuple[Problem, ...]

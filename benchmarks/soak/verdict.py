@@ -35,6 +35,8 @@ BOUNDS = {
     "host b, overdue": 0.0,
     "host a, sessions": 2.0,
     "host b, sessions": 2.0,
+    "host a, zombies": 2.0,
+    "host b, zombies": 2.0,
     "host a, incoming": 0.0,
     "host b, incoming": 0.0,
     "host a, temporary": 0.0,

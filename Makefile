@@ -52,15 +52,18 @@ bench: $(VENV)/ready .packages
 	$(RUN) -m benchmarks
 
 # The whole of what the tests sample (docs/faults.md): a kill, and a full disk, at every step and between any two
-# commands; twenty times cut off; a thousand edits with random faults. Takes hours.
+# commands; twenty times cut off; a thousand edits with random faults; a hundred
+# rounds of whatever may happen. Takes hours.
 faults: $(VENV)/ready .packages
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 -rP $(addprefix tests/linux/test_,guard.py kill.py full.py)
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/platforms/freebsd/test_flow.py -k killed
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/platforms/freebsd/test_full.py
 	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/faults
+	RECONCILER_KILLS=all $(RUN) -m pytest --timeout 9000 tests/flow/test_soak.py
 
+# Whether one daemon stays as it is through half an hour of that.
 soak: $(VENV)/ready .packages
-	$(RUN) -m flow.soak --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+	$(RUN) -m benchmarks.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 # An environment of our own from the lock file, made again when that changes. uv takes 5 seconds for what pip takes 30,
 # but heeds none of pip's settings: where a machine has its packages from elsewhere, pip goes on.

@@ -211,6 +211,7 @@ class Daemon:
             return
         for name in set(self.keepers) - set(fleet.hosts):
             self.keepers.pop(name).cancel()
+            self.pool.submit(self.station.let_go, name)
             self.reports.pop(name, None)
             self.metrics.forget(name)
         for name in fleet.hosts:

@@ -23,13 +23,13 @@ from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
-from reconciler.model import Failure, Fleet, HostSpec, Report, Source, Ssh
+from reconciler.model import Failure, Fleet, HostSpec, Report, Source
 from reconciler.plan import Circumstances, digest
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote
 from reconciler.render import status
-from reconciler.render.known import addresses, held, known_version
+from reconciler.render.known import addresses, forget_others, held, known_version
 from reconciler.repo import GitFailure, Mirror, Repository, archive
 from reconciler.revision import Compiler, Settled, settle
 from reconciler.watch import Watch
@@ -61,7 +61,8 @@ class Station:
         self.credentials = Credentials(Path(config.ssh.key))
         self._compiler = Compiler()
         self._turns = Turns(self.mirror, self.disturbs)
-        self._remotes: dict[tuple[str, Ssh], Remote] = {}
+        self._remotes: dict[str, Remote] = {}
+        """By host."""
         self._watches: dict[str, Watch] = {}
         self._lock = threading.Lock()
         self._settled: Settled | None = None
@@ -176,12 +177,23 @@ class Station:
         return ShellWire(self.remote(spec), PLATFORMS[spec.platform])
 
     def remote(self, spec: HostSpec) -> Remote:
-        """The kept connection; another one when it leads elsewhere, or somebody else logs in."""
-        key = (spec.platform, spec.ssh)
+        """The kept connection; another one in its place when it leads elsewhere, or somebody else logs in."""
         with self._lock:
-            if key not in self._remotes:
-                self._remotes[key] = Remote(spec.ssh, self.credentials, PLATFORMS[spec.platform].AS_ROOT)
-            return self._remotes[key]
+            known, as_root = self._remotes.get(spec.name), PLATFORMS[spec.platform].AS_ROOT
+            if known and (known.ssh, known.as_root) == (spec.ssh, as_root):
+                return known
+            fresh = self._remotes[spec.name] = Remote(spec.ssh, self.credentials, as_root)
+        if known:
+            known.close()
+        return fresh
+
+    def let_go(self, host: str) -> None:
+        """Of a host that left; waits for what is under way there."""
+        with self._lock:
+            known = self._remotes.pop(host, None)
+            self._watches.pop(host, None)
+        if known:
+            known.close()
 
     def stock(self, source: Source) -> BinaryIO:
         """An archive, checked against its digest and made safe to unpack."""
@@ -199,6 +211,7 @@ class Station:
         """The status branch as it is known here."""
         if self._files is None:
             self._files = self.mirror.status_files()
+            forget_others(self._files)
         return self._files
 
     def publish(self, settled: Settled, reports: Mapping[str, Report]) -> str | None:

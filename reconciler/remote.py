@@ -267,26 +267,7 @@ def connect(ssh: Ssh, credentials: Credentials, timeout: float = CONNECT) -> fab
     """A connection to exactly the host whose key is pinned, or a RemoteFailure that says what to do."""
     name = f"[{ssh.address}]:{ssh.port}"
     try:
-        sock = plug(ssh, timeout)
-        connection = fabric.Connection(
-            ssh.address,
-            user=ssh.user,
-            port=ssh.port,
-            config=fabric.Config(lazy=True),
-            connect_kwargs={
-                "sock": sock,
-                "key_filename": str(credentials.key),
-                "look_for_keys": False,
-                "allow_agent": False,
-                "banner_timeout": 3 * timeout,
-                "auth_timeout": 3 * timeout,
-            },
-        )
-        pin(connection.client, ssh)
-        with at_most(3 * timeout, sock):
-            connection.open()
-        connection.transport.set_keepalive(KEEPALIVE)
-        return connection
+        return opened(ssh, credentials, timeout)
     except paramiko.BadHostKeyException as error:
         got = f"{error.key.get_name()} {error.key.get_base64()}"
         raise RemoteFailure(
@@ -321,6 +302,34 @@ def at_most(seconds: float, sock: socket.socket) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
+
+
+def opened(ssh: Ssh, credentials: Credentials, timeout: float) -> fabric.Connection:
+    sock = plug(ssh, timeout)
+    connection = fabric.Connection(
+        ssh.address,
+        user=ssh.user,
+        port=ssh.port,
+        config=fabric.Config(lazy=True),
+        connect_kwargs={
+            "sock": sock,
+            "key_filename": str(credentials.key),
+            "look_for_keys": False,
+            "allow_agent": False,
+            "banner_timeout": 3 * timeout,
+            "auth_timeout": 3 * timeout,
+        },
+    )
+    try:
+        pin(connection.client, ssh)
+        with at_most(3 * timeout, sock):
+            connection.open()
+        connection.transport.set_keepalive(KEEPALIVE)
+    except BaseException:
+        # fabric closes what it has opened, and no attempt: its thread and socket would stay until they are collected
+        connection.client.close()
+        raise
+    return connection
 
 
 def plug(ssh: Ssh, timeout: float) -> socket.socket:

@@ -28,6 +28,8 @@ FAR = 100_000
 """How many commits of any customers are put in order, to tell who wanted something first."""
 BULK = 1_000
 """Files that are many at once."""
+REVIEW = 4
+"""After so many changes of many files, or of staff's, the garbage collector looks at everything once more."""
 
 Loaded = Document | SecretFile | ListFile | tuple[Problem, ...]
 Files = dict[str, Loaded]
@@ -103,10 +105,14 @@ class Compiler:
     _files: dict[str, Files] = field(default_factory=lambda: {"": {}})
     _folders: dict[str, Folder] = field(default_factory=lambda: {"": Folder("")})
     _resolved: Resolved | None = None
+    _bulks: int = 0
+    """How often it was much."""
 
     def compile(self, snapshot: Snapshot, frozen: frozenset[str] = frozenset(), told: Told = NOTHING) -> Compiled:
         gone, fresh = differences(self._entries, snapshot.entries)
-        with uncollected(len(fresh) >= BULK or not all(map(customer_of, (*gone, *fresh)))):
+        much = len(fresh) >= BULK or not all(map(customer_of, (*gone, *fresh)))
+        self._bulks += much
+        with uncollected(much, anew=much and self._bulks % REVIEW == 0):
             self._load(snapshot, gone, fresh)
             self._resolved = resolve(self._folders.values(), self._resolved, frozen)
         found, households = dict(self._resolved.problems), self._resolved.households
@@ -138,11 +144,15 @@ class Compiler:
 
 
 @contextmanager
-def uncollected(much: bool) -> Iterator[None]:
+def uncollected(much: bool, anew: bool) -> Iterator[None]:
     """Keeps the garbage collector away from what is made here and stays: it finds nothing, in a quarter of the time.
 
-    `much` is out of its sight afterwards as well: else each look at 100,000 jails takes it two seconds.
+    `much` is out of its sight afterwards as well: else each look at 100,000 jails takes it two seconds. So is all else
+    that is there by then, connections to hosts as well, and when they are let go only a look `anew` finds them.
     """
+    if anew:
+        gc.unfreeze()
+        gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
     try:

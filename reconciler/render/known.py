@@ -7,7 +7,6 @@ file that is damaged, or that somebody else wrote, says nothing. Must not know h
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import Any
 
 import ryaml
@@ -30,18 +29,34 @@ def is_jail(path: str) -> bool:
     return len(parts) == 4 and (parts[0], parts[2]) == ("customers", "jails")
 
 
-@lru_cache(maxsize=20_000)
-def status_of(data: bytes | None) -> Mapping[str, Any]:
-    """The `status` of one of our own files; nothing of one that is damaged.
+_statuses: dict[bytes, Mapping[str, Any]] = {}
+"""Of files that were asked: each is at each commit, which for 10,000 jails takes 0.05 s instead of 2 s."""
 
-    Kept, because each file is asked at each commit: for 10,000 jails 0.05 s instead of 2 s.
-    """
+
+def status_of(data: bytes | None) -> Mapping[str, Any]:
+    """The `status` of one of our own files; nothing of one that is damaged."""
+    if not data:
+        return {}
+    known = _statuses.get(data)
+    if known is None:
+        known = _statuses[data] = read(data)
+    return known
+
+
+def read(data: bytes) -> Mapping[str, Any]:
     try:
-        value = ryaml.loads(data.decode()) if data else {}
+        value = ryaml.loads(data.decode())
     except (ryaml.InvalidYamlError, UnicodeDecodeError):
         return {}
     status = value.get("status", {}) if isinstance(value, dict) else {}
     return status if isinstance(status, dict) else {}
+
+
+def forget_others(files: Files) -> None:
+    """Keeps in memory what these files say, and nothing of their earlier versions: of them there is no end."""
+    global _statuses
+    before = _statuses
+    _statuses = {data: before[data] for data in files.values() if data in before}
 
 
 def placed(before: Files) -> dict[str, str]:

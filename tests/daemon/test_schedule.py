@@ -86,12 +86,16 @@ def test_a_host_that_left_is_let_go(config: Config) -> None:
         for name in "ab":
             daemon.tell(Report(name, ""), "0")
         keeper = daemon.keepers["b"]
+        kept, left = daemon.station.remote(A), daemon.station.remote(B)
         daemon.take(Settled("1", Revision({"": "1"}), Fleet({"a": A})))
         await asyncio.sleep(0)
         assert keeper.cancelled() or keeper.cancelling()
         assert daemon.reports.keys() == daemon.keepers.keys() == {"a"}
         assert daemon.metrics.registry.get_sample_value("reconciler_host_ready", {"host": "a"}) == 1
         assert daemon.metrics.registry.get_sample_value("reconciler_host_ready", {"host": "b"}) is None
+        daemon.pool.shutdown()
+        assert daemon.station.remote(A) is kept
+        assert daemon.station.remote(B) is not left
         daemon.keepers["a"].cancel()
 
     asyncio.run(run())

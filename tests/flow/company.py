@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +31,7 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
 COMMAND = (sys.executable, "-m", "reconciler")
+WEB = "http://[::1]:8470"
 
 
 class Company:
@@ -85,11 +88,11 @@ class Company:
         )
 
     @contextmanager
-    def daemon(self, config: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    def daemon(self, config: Path | None = None, command: Sequence[str] = COMMAND) -> Iterator[subprocess.Popen[bytes]]:
         """`reconciler run`; ended by SIGTERM, and by force when that does not do."""
         with (self.folder / "daemon.log").open("ab") as log:
-            command = [*COMMAND, "--config", str(config or self.config), "run"]
-            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            words = [*command, "--config", str(config or self.config), "run"]
+            process = subprocess.Popen(words, env=self.environment, stdout=log, stderr=log)
             try:
                 yield process
             finally:
@@ -179,3 +182,15 @@ def until(question: str, answer: object, timeout: float = 60) -> None:
     while not answer():
         assert time.monotonic() < deadline, f"not within {timeout} s: {question}"
         time.sleep(0.1)
+
+
+def web(path: str, data: bytes | None = None, at: str = WEB, **headers: str) -> tuple[int, str]:
+    """Status and text of the daemon's answer; 0 when nobody answers."""
+    request = urllib.request.Request(at + path, data, {k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""

@@ -15,8 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,11 +23,11 @@ import ryaml
 
 from linux.world import ask, page
 
-from .company import Company, until
+from .company import Company, until, web
 
 SHOP, SHOP_FILE = "2001:db8:ca00:1::1bf4:cc34", "customers/acme/jails/shop.yaml"
 BLOG, BLOG_FILE = "2001:db8:1000:2::d1e:188f", "customers/uirig/jails/blog.yaml"
-WEB, SECOND = "http://[::1]:8470", "http://[::1]:8471"
+SECOND = "http://[::1]:8471"
 SLOW_RESTARTS = """
 [ -e /usr/bin/systemctl.real ] || mv /usr/bin/systemctl /usr/bin/systemctl.real
 cat >/usr/bin/systemctl <<'END'
@@ -68,18 +66,6 @@ def running(company: Company) -> Iterator[subprocess.Popen[bytes]]:
         until("ready", lambda: web("/readyz")[0] == 200)
         until("the status", lambda: "7 of 7 jails are ready" in company.status("README.md"))
         yield process
-
-
-def web(path: str, data: bytes | None = None, at: str = WEB, **headers: str) -> tuple[int, str]:
-    """Status and text of an answer; 0 when nobody answers."""
-    request = urllib.request.Request(at + path, data, {k.replace("_", "-"): v for k, v in headers.items()})
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 def metric(name: str) -> float:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from paramiko import Transport
 
 from lab import Host
 from lab.disk import make_key
 from reconciler import remote
+from reconciler.config import Config, DaemonConfig, SourceConfig, SshConfig
 from reconciler.model import Ssh
+from reconciler.passes import Station
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import COMPLETE, REMOVE_ITSELF
 from reconciler.remote import APPLY, Credentials, Remote, RemoteFailure
@@ -74,6 +79,40 @@ def test_a_key_that_the_host_does_not_know_is_refused(world: World, ssh: Ssh, tm
     make_key(tmp_path / "stranger", "stranger")
     with pytest.raises(RemoteFailure, match=r"does not let the key .* in as reconciler"):
         Remote(ssh, Credentials(tmp_path / "stranger"), SUDO).run(script("echo never"))
+
+
+def test_an_attempt_that_fails_leaves_no_connection_and_no_thread(world: World, ssh: Ssh, tmp_path: Path) -> None:
+    make_key(tmp_path / "stranger", "stranger")
+    wrong = Remote(replace(ssh, host_key=world["b"].host_key), Credentials(world.lab.key))
+    unknown = Remote(ssh, Credentials(tmp_path / "stranger"))
+    before = set(threading.enumerate())
+    gc.disable()
+    try:
+        for way in (wrong, unknown):
+            with pytest.raises(RemoteFailure):
+                way.run(script("echo never"))
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5)
+            assert not thread.is_alive()
+    finally:
+        gc.enable()
+
+
+def test_a_host_has_one_connection_until_it_is_let_go(world: World, ssh: Ssh, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "config.git"], check=True)
+    source, cache = SourceConfig(str(tmp_path / "config.git")), DaemonConfig(str(tmp_path / "cache"))
+    station = Station(Config(source, ssh=SshConfig(str(world.lab.key)), daemon=cache))
+    spec, other = world.fleet.hosts["a"], replace(ssh, address=ip_address(ssh.address).exploded)
+    before = set(threading.enumerate())
+
+    def lines() -> int:
+        return len([t for t in set(threading.enumerate()) - before if isinstance(t, Transport) and t.active])
+
+    for wanted in (spec, spec, replace(spec, ssh=other)):
+        assert station.remote(wanted).run(script("echo well")) == b"well\n"
+        assert lines() == 1
+    station.let_go("a")
+    assert lines() == 0
 
 
 def test_a_key_that_is_not_there_is_a_failure_in_words(ssh: Ssh, tmp_path: Path) -> None:

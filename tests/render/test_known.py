@@ -61,3 +61,13 @@ def test_who_is_not_well() -> None:
 def test_who_was_lost_at_once() -> None:
     assert known.lost({"guard.yaml": told(lost=["acme--1"], of=3)}) == Lost(frozenset({"acme--1"}), 3)
     assert known.lost({"guard.yaml": told(lost="?", of=3)}) is None
+
+
+def test_a_file_is_read_once_for_as_long_as_it_is_there() -> None:
+    data = b"status: {host: a}"
+    first = known.status_of(data)
+    known.forget_others({"customers/acme/jails/www.yaml": data})
+    assert known.status_of(data) is first
+    known.forget_others({})
+    assert known.status_of(data) == first
+    assert known.status_of(data) is not first

@@ -5,7 +5,9 @@ Trees are dictionaries; a file's bytes stand for its blob. A work tree has no bl
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.repo import Entry
-from reconciler.revision import Compiler
+from reconciler.revision import REVIEW, Compiler
 
 SAMPLE = Path(__file__).parents[2] / "sample-repo"
 FILES = {
@@ -89,3 +91,22 @@ def test_a_work_tree_is_read_whole_each_time(times: int) -> None:
         snapshot.asked = []
         compiler.compile(snapshot)
         assert {path for path in FILES if not path.endswith(".md")} == set(snapshot.asked)
+
+
+class Ring:
+    """Something that only the garbage collector can find."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_let_go_out_of_the_collectors_sight_is_found_some_commits_of_staff_later() -> None:
+    compiler, ring = Compiler(), Ring()
+    trace = weakref.ref(ring)
+    compiler.compile(Memory(FILES))
+    del ring
+    gc.collect()
+    assert trace() is not None
+    for edit in ("spaced", "back") * (REVIEW // 2):
+        compiler.compile(Memory(edited(FILES, "policies/edge.yaml", edit)))
+    assert trace() is None

@@ -27,9 +27,8 @@ from benchmarks.compile import cell
 from benchmarks.documents import SAMPLE, generate
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
-from reconciler.model import HostSpec, Jail, Part, Report, Rule, Secret, Source, Ssh
+from reconciler.model import Circumstances, HostSpec, Jail, Part, Report, Rule, Secret, Source, Ssh
 from reconciler.packing import pack
-from reconciler.plan import Circumstances
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import COMPLETE
 from reconciler.reconcile import Pass, reconcile

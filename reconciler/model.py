@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
+from datetime import date
 from typing import Any, Literal
 
 from reconciler.values import dataclass
@@ -624,6 +625,8 @@ class Observation:
     """Key → attribute → as in Resource, where it depends on the host what happens."""
 
 
+DATA, JAIL = "data/", "jail/"
+"""Types that every platform has: what is retained instead of removed, and what runs."""
 Action = Literal["create", "update", "remove", "retain", "release", "purge"]
 HEALTH = "health"
 """An attribute that no jail's state has: it differs where a jail is as it should be, and is to be restarted."""
@@ -661,6 +664,11 @@ def approval(*what: object) -> str:
     return "h" + hashlib.sha256(json.dumps(what).encode()).hexdigest()[:15]
 
 
+def holders(inventory: Iterable[Owned]) -> frozenset[str]:
+    """Who has something on the host."""
+    return frozenset(owned.owner for owned in inventory)
+
+
 def whose(owner: str) -> str:
     """The customer of a jail, by its id."""
     return owner.partition("--")[0]
@@ -673,6 +681,32 @@ class Failure:
     owner: str
     key: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a plan depends on beside the two states. `today` is an input: plans hold no clock."""
+
+    today: date
+    guard: Guard = field(default_factory=Guard)
+    approved: frozenset[str] = frozenset()
+    """Approvals that are valid today."""
+    released: frozenset[str] = frozenset()
+    """Changes, by `guards.digest_of`, that one of those was of when it came: half of them may be done by now."""
+    vanishing: frozenset[str] = frozenset()
+    """Jails that go when too many of the whole fleet do."""
+    frozen: frozenset[str] = frozenset()
+    """Customers of whom no good commit is known: a host that has anything of theirs is left as it is."""
+    untouched: frozenset[str] = frozenset()
+    """Owners that are left as they are: a jail of which a secret cannot be opened, say."""
+    adopt: bool = False
+    """Take what exists under our keys for ours: for a host whose inventory was lost."""
+    newcomer: str = ""
+    """The reconciler's version, when another one was at work on the host last."""
+    reviewed: bool = False
+    """Somebody has seen this plan: the guard lets it through."""
+    unwell: Mapping[str, str] = field(default_factory=dict)
+    """Jails that are to be restarted now, and why. Of a host on hold none is, nor where that would trip a guard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -691,7 +725,7 @@ class Plan:
     approval: str = ""
     """What the approval is called that lets go what a guard holds back; "" when none does."""
     held: tuple[str, ...] = ()
-    """The changes that it is of, by `plan.digest_of`."""
+    """The changes that it is of, by `guards.digest_of`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from reconciler.archives import FetchFailure
 from reconciler.config import Config, ConfigFailure
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
-from reconciler.model import Failure, Fleet, HostSpec, Report, Source
-from reconciler.plan import Circumstances, digest
+from reconciler.model import Circumstances, Failure, Fleet, HostSpec, Report, Source
+from reconciler.plan import digest
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.remote import Credentials, Remote

@@ -12,11 +12,24 @@ from functools import partial
 from typing import BinaryIO
 
 from reconciler.archives import FetchFailure
-from reconciler.model import Change, Failure, HostSpec, Manifest, Observation, Owned, Plan, Report, Rule, Source
-from reconciler.plan import Circumstances, inventory, owner_digests, plan, retained
+from reconciler.model import (
+    Change,
+    Circumstances,
+    Failure,
+    HostSpec,
+    Manifest,
+    Observation,
+    Owned,
+    Plan,
+    Report,
+    Rule,
+    Source,
+)
+from reconciler.plan import inventory, owner_digests, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import settled
 from reconciler.remote import RemoteFailure
+from reconciler.retention import retained
 from reconciler.stages import Stage, stages
 from reconciler.wire import Outcome, Verdict, Wire
 

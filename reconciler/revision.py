@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from reconciler.guards import trips
 from reconciler.load import ignored, load, place, unreadable
 from reconciler.model import Document, Fleet, ListFile, Lost, Problem, Revision, Rollout, SecretFile, problem, whose
-from reconciler.plan import trips
 from reconciler.repo import Entry, GitFailure, Snapshot, Tree, Unread
 from reconciler.resolve import Folder, Resolved, resolve
 from reconciler.schemas import customer_of

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.guards import trips
 from reconciler.health import Answer, questions
-from reconciler.model import HEALTH, Change, Check, Guard, Jail, Report
-from reconciler.plan import JAIL, trips
+from reconciler.model import HEALTH, JAIL, Change, Check, Guard, Jail, Report
 
 Key = tuple[Check, str]
 """What is asked, and where."""

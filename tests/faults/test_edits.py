@@ -24,11 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from fake import FakeHost, drift
 from reconciler import age
-from reconciler.model import File, Fleet, Manifest, Report
-from reconciler.plan import Circumstances, retained
+from reconciler.model import Circumstances, File, Fleet, Manifest, Report
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Pass, reconcile
 from reconciler.repo import WorkTree
+from reconciler.retention import retained
 from reconciler.revision import Compiler
 
 PROJECT = Path(__file__).parents[2]

@@ -23,9 +23,9 @@ from lab import Host, Lab
 from reconciler import age
 from reconciler.fetch import fetch
 from reconciler.hostile import normalise
-from reconciler.model import Fleet, HostSpec, Manifest, Observation, Plan, Report, Source
+from reconciler.model import Circumstances, Fleet, HostSpec, Manifest, Observation, Plan, Report, Source
 from reconciler.packing import pack
-from reconciler.plan import Circumstances, plan
+from reconciler.plan import plan
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Answering, Pass, nobody, reconcile
 from reconciler.remote import Credentials, Remote

@@ -13,11 +13,21 @@ from typing import Any
 import pytest
 
 from fake import specs
-from reconciler.model import HEALTH, Change, File, Guard, Manifest, Observation, Owned, Plan, Resource, Secret
-from reconciler.plan import Circumstances, inventory, plan, retained
+from reconciler.model import (
+    HEALTH,
+    Change,
+    Circumstances,
+    File,
+    Manifest,
+    Observation,
+    Owned,
+    Plan,
+    Resource,
+    Secret,
+)
+from reconciler.plan import inventory, plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import file_state
-from reconciler.platforms.steps import settled
 
 TODAY = date(2024, 2, 20)
 GIVEN = Circumstances(TODAY)
@@ -195,241 +205,6 @@ def test_owners_that_are_left_as_they_are_keep_what_is_in_the_inventory() -> Non
     planned = made(A, [*B], replace(GIVEN, untouched=frozenset({"acme--a"})))
     assert {change.owner for change in planned.changes} == {"acme--b"}
     assert {owned.key for owned in inventory(wanted(*B), seen(*A), planned)} == {r.key for r in (*A, *B)}
-
-
-# ── guards ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("jails", "touched", "refused"),
-    [(2, 2, False), (3, 3, True), (9, 3, True), (10, 3, False), (10, 4, True), (11, 4, True), (14, 4, False)],
-)
-@pytest.mark.parametrize("how", ["removed", "restarted"])
-def test_more_than_30_percent_and_at_least_3_jails_at_once_are_refused(
-    jails: int, touched: int, refused: bool, how: str
-) -> None:
-    before = [jail(number) for number in range(jails)]
-    after = before[touched:] if how == "removed" else [*(jail(n, "anew") for n in range(touched)), *before[touched:]]
-    assert bool(made(before, after).refusal) == refused
-    assert made(before, after, replace(GIVEN, reviewed=True)).refusal == ""
-
-
-def test_the_platform_sets_the_guards_numbers() -> None:
-    before = [jail(number) for number in range(10)]
-    strict = replace(GIVEN, guard=Guard(percent=5, minimum=1))
-    assert made(before, before[1:], strict).refusal.startswith("1 of 10 jails would be removed or restarted at once")
-    assert made(before, before[5:], replace(GIVEN, guard=Guard(percent=50, minimum=1))).refusal == ""
-
-
-def removing(count: int, *others: Resource, given: Circumstances = GIVEN) -> Plan:
-    """The plan for a host of ten jails that loses so many, where others are to be as well."""
-    before = [jail(number) for number in range(10)]
-    return made(before, [*before[count:], *others], given)
-
-
-def test_an_approval_of_what_the_guard_holds_back_lets_it_go() -> None:
-    held = removing(4)
-    assert f"commit approvals/{held.approval}.yaml" in held.refusal
-    released = removing(4, given=replace(GIVEN, approved=frozenset({held.approval})))
-    assert (released.refusal, released.approval) == ("", "")
-    assert released.changes == held.changes
-
-
-def test_a_removal_waits_when_too_many_of_the_whole_fleet_go() -> None:
-    given = replace(GIVEN, vanishing=frozenset({"acme--0", "kiln--1", "kiln--2"}))
-    held = removing(2, given=given)
-    assert held.refusal.startswith("3 jails of the fleet would be removed at once, more than 30 %: review the plan")
-    assert removing(2, given=replace(given, approved=frozenset({held.approval}))).refusal == ""
-    before = [jail(number) for number in range(10)]
-    assert made(before, [jail(0, "anew"), *before[1:]], given).refusal == ""
-
-
-def test_an_approval_still_fits_when_something_else_differs() -> None:
-    given = replace(GIVEN, approved=frozenset({removing(4).approval}))
-    assert removing(4, thing("switch/1 s"), jail(11), given=given).refusal == ""
-
-
-def test_an_approval_of_some_jails_lets_no_others_go() -> None:
-    given = replace(GIVEN, approved=frozenset({removing(4).approval}))
-    assert removing(5, given=given).refusal.startswith("5 of 10 jails")
-
-
-def test_what_is_left_of_approved_changes_goes_too() -> None:
-    """The first half was done when the apply was killed."""
-    held = removing(8)
-    before = [jail(number) for number in range(4, 10)]
-    rest = made(before, before[4:], replace(GIVEN, released=frozenset(held.held)))
-    assert (rest.refusal, len(rest.changes)) == ("", 4)
-    assert made(before, before[5:], replace(GIVEN, released=frozenset(held.held))).refusal.startswith("5 of 6 jails")
-
-
-def test_a_new_version_of_the_reconciler_only_plans_where_it_would_disrupt() -> None:
-    given, before = replace(GIVEN, newcomer="2.0"), [jail(number) for number in range(10)]
-    held = made(before, [jail(0, "anew"), *before[1:]], given)
-    assert held.refusal.startswith("reconciler 2.0 is new to this host, and would stop or restart 1 of its jails")
-    assert held.refusal.endswith(f"approvals/{held.approval}.yaml or run `reconciler apply HOST --digest D`")
-    other = made(before, before[1:], given)
-    assert other.approval == held.approval
-    assert made(before, before[1:], replace(given, approved=frozenset({held.approval}))).refusal == ""
-    assert made(before, before[1:], replace(given, reviewed=True)).refusal == ""
-    assert made(before, [*before, SWITCH], given).refusal == ""
-
-
-def test_an_approval_holds_for_what_was_there_and_what_is_to_become_of_it() -> None:
-    before = [jail(number) for number in range(5)]
-    approvals = {made(before, [jail(number, anew) for number in range(5)]).approval for anew in ("one", "other")}
-    later = made([jail(number, "then") for number in range(5)], [jail(number, "one") for number in range(5)]).approval
-    assert len({*approvals, later, removing(5).approval}) == 4
-
-
-def test_what_was_taken_back_has_no_approval_but_its_digest() -> None:
-    before = seen(jail(1), refused=frozenset({"digest"}))
-    planned = plan(wanted(jail(1, "anew")), before, GIVEN)
-    assert planned.refusal.startswith("this network and firewall have cut the host off before")
-    assert planned.approval == ""
-
-
-def test_new_jails_are_never_refused() -> None:
-    assert made([], [jail(number) for number in range(50)]).refusal == ""
-
-
-def test_a_jail_that_does_not_run_is_started_without_asking_the_guard() -> None:
-    jails = [jail(number) for number in range(5)]
-    stopped = replace(seen(*jails), states={})
-    planned = plan(wanted(*jails), stopped, GIVEN)
-    assert len(planned.changes) == 5
-    assert (planned.refusal, {change.disrupts for change in planned.changes}) == ("", {""})
-
-
-def test_a_refused_plan_still_says_what_it_would_do() -> None:
-    before = [jail(number) for number in range(5)]
-    assert len(made(before, []).changes) == 5
-
-
-# ── frozen customers ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_host_that_has_anything_of_a_frozen_customer_is_left_as_it_is() -> None:
-    frozen = replace(GIVEN, frozen=frozenset({"acme", "kiln"}), reviewed=True)
-    refusal = made(A, [], frozen).refusal
-    assert refusal == "no good commit is known of acme, which has jails here: nothing is changed"
-    assert made([], B, replace(GIVEN, frozen=frozenset({"kiln"}))).refusal == ""
-
-
-# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def done(planned: Plan, manifest: Manifest, observation: Observation) -> tuple[Owned, ...]:
-    """The inventory after all of it was carried out."""
-    kept = {owned.key: owned for owned in inventory(manifest, observation, planned)}
-    for change in planned.changes:
-        after = settled(change, kept.pop(change.key, None))
-        kept |= {change.key: after} if after else {}
-    return tuple(kept.values())
-
-
-def test_a_removed_jail_keeps_its_data_for_14_days_and_is_told_until_when() -> None:
-    planned = made(A, [])
-    assert "data of acme--a" in planned.changes[-1].words
-    assert "until 2024-03-05" in planned.changes[-1].words
-    left = done(planned, wanted(), seen(*A))
-    assert [(owned.key, owned.retained) for owned in left] == [("data/1 acme--a", "2024-03-05")]
-
-
-def test_retained_data_stays_as_it_is_from_then_on() -> None:
-    left = done(made(A, []), wanted(), seen(*A))
-    later = plan(wanted(), Observation({}, inventory=left), replace(GIVEN, today=date(2030, 1, 1)))
-    assert later.changes == ()
-
-
-def test_a_jail_that_comes_back_gets_its_data_back() -> None:
-    left = done(made(A, []), wanted(), seen(*A))
-    host = Observation({A[0].key: A[0].state}, frozenset({A[0].key}), left)
-    planned = plan(wanted(*A), host, GIVEN)
-    assert planned.conflicts == ()
-    assert planned.changes[0].words == "bring back data/1 acme--a, as it was left"
-    assert {owned.retained for owned in done(planned, wanted(*A), host)} == {""}
-
-
-def test_a_jail_that_comes_back_to_nothing_is_not_told_that_its_data_does() -> None:
-    """Somebody has taken it away, or it was being deleted when the apply was killed."""
-    data = thing("data/1 acme--a", "acme--a", state={"/storage": "there", "/a": "there"}, undo="/a")
-    host = Observation({data.key: {"/storage": "there"}}, inventory=(replace(*entries(data), retained="2024-03-05"),))
-    assert plan(wanted(data), host, GIVEN).changes[0].words == "create data/1 acme--a"
-
-
-DATA = thing("data/1 acme--a", "acme--a", undo="/storage/jails/acme--a")
-KEPT = replace(*entries(DATA), retained="2024-03-05")
-OVER = date(2024, 3, 6)
-
-
-def ended(today: date, *owned: Owned, approved: Iterable[str] = (), there: Manifest | None = None) -> Plan:
-    """What is to become of a host on which there is only what is kept."""
-    given = Circumstances(today, approved=frozenset(approved))
-    return plan(there or wanted(), Observation({}, inventory=owned), given)
-
-
-def test_data_is_deleted_when_its_day_has_passed_and_an_approval_names_it() -> None:
-    (kept,) = retained("a", [KEPT])
-    planned = ended(OVER, KEPT, approved=[kept.purge])
-    words = f"delete the data of acme--a, kept until 2024-03-05, approved by {kept.purge}"
-    assert [(c.action, c.words, c.before) for c in planned.changes] == [("purge", words, KEPT)]
-    assert done(planned, wanted(), Observation({}, inventory=(KEPT,))) == ()
-
-
-def test_no_data_is_deleted_too_early_or_without_its_approval() -> None:
-    (kept,) = retained("a", [KEPT])
-    assert ended(date(2024, 3, 5), KEPT, approved=[kept.purge]).changes == ()
-    assert ended(date(2099, 1, 1), KEPT).changes == ()
-    assert (
-        plan(wanted(), Observation({}, inventory=(KEPT,)), Circumstances(OVER, reviewed=True, adopt=True)).changes == ()
-    )
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(KEPT, retained="2024-03-04"),
-        replace(KEPT, undo="/other/jails/acme--a"),
-        replace(KEPT, key="data/1 acme--b"),
-    ],
-    ids=["an earlier life", "another place", "another jail"],
-)
-def test_an_approval_names_one_life_of_one_jail_in_one_place(other: Owned) -> None:
-    (approved,) = retained("a", [other])
-    assert ended(OVER, KEPT, approved=[approved.purge, *(kept.purge for kept in retained("b", [KEPT]))]).changes == ()
-
-
-def test_of_a_jail_that_is_back_nothing_is_deleted_however_it_was_approved() -> None:
-    (kept,) = retained("a", [KEPT])
-    assert spoken(ended(OVER, KEPT, approved=[kept.purge], there=wanted(DATA))) == ["create data/1 acme--a"]
-    assert spoken(ended(OVER, KEPT, approved=[kept.purge], there=wanted(jail(1), A[2]))) == [
-        "create jail/1 acme--1",
-        "create jail/1 acme--a",
-    ]
-
-
-def test_only_what_is_retained_is_ever_deleted() -> None:
-    lives = replace(KEPT, retained="")
-    planned = ended(OVER, lives, approved=[kept.purge for kept in retained("a", [KEPT, replace(lives, retained="x")])])
-    assert spoken(planned) == ["retain data/1 acme--a"]
-
-
-def test_deleting_comes_last_and_takes_no_jail_down() -> None:
-    many = [replace(KEPT, key=f"data/1 acme--{n}", owner=f"acme--{n}") for n in range(9)]
-    approved = [kept.purge for kept in retained("a", many)]
-    planned = ended(OVER, *many, *entries(TREE), approved=approved, there=wanted(SWITCH))
-    assert (planned.refusal, planned.approval) == ("", "")
-    assert spoken(planned) == ["create switch/1 sw0", "remove tree/1 abc", *(f"purge {one.key}" for one in many)]
-
-
-def test_until_a_change_is_done_the_inventory_knows_what_was_there_before() -> None:
-    before = replace(port("x--a", "::1"), undo="give ::1 back")
-    after = replace(port("x--a", "::2"), undo="give ::2 back")
-    planned = made([before], [after])
-    (during,) = inventory(wanted(after), seen(before), planned)
-    assert (during.undo, during.claims) == ("give ::1 back", {"::1", "::2"})
-    assert done(planned, wanted(after), seen(before)) == seen(after).inventory
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake.specs import SWITCHES, jail
+from reconciler.differences import DIFF, file_diff
 from reconciler.model import File, HostSpec, Jail, Outside, Rate, Rule, Ssh, Wall
-from reconciler.plan import DIFF, file_diff
 from reconciler.platforms.addresses import common, inside
 from reconciler.platforms.freebsd.firewall import ruleset as pf
 from reconciler.platforms.linux.firewall import ruleset as nft

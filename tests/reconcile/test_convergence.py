@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from fake import Debian, FakeHost, drift, specs
 from fake.linux import Interface
-from reconciler.model import Change, File, HostSpec, Owned, Plan, Report, Switch
-from reconciler.plan import Circumstances, plan, retained
+from reconciler.model import Change, Circumstances, File, HostSpec, Owned, Plan, Report, Switch
+from reconciler.plan import plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import STATE
 from reconciler.platforms.linux.commands import MAKE, REMOVE
 from reconciler.platforms.linux.paths import tunnel_unit, unit
 from reconciler.reconcile import Pass, reconcile
+from reconciler.retention import retained
 
 TODAY = date(2024, 2, 29)
 REVIEWED = Circumstances(TODAY, reviewed=True)

@@ -8,8 +8,7 @@ from datetime import date
 import pytest
 
 from fake import FakeHost, specs
-from reconciler.model import HEALTH, Change, File, Guard, HostSpec, Owned, Report, Switch
-from reconciler.plan import Circumstances
+from reconciler.model import HEALTH, Change, Circumstances, File, Guard, HostSpec, Owned, Report, Switch
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import ETC
 from reconciler.platforms.linux.paths import unit

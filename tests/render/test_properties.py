@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import age
-from reconciler.model import Failure, Observation, Problem, Report, Secret
-from reconciler.plan import Circumstances, plan
+from reconciler.model import Circumstances, Failure, Observation, Problem, Report, Secret
+from reconciler.plan import plan
 from reconciler.platforms import PLATFORMS
 from reconciler.render import known, plans, problems, status
 from reconciler.repo import WorkTree

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model import HostSpec, Manifest, Observation, Plan
-from reconciler.plan import Circumstances, plan
+from reconciler.model import Circumstances, HostSpec, Manifest, Observation, Plan
+from reconciler.plan import plan
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.files import digest
 from reconciler.platforms.freebsd.jail import changeable

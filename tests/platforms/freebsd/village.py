@@ -15,8 +15,7 @@ from typing import BinaryIO
 
 from bsd.doas import ACCOUNT
 from bsd.host import Host
-from reconciler.model import HostSpec, Report, Source, Ssh
-from reconciler.plan import Circumstances
+from reconciler.model import Circumstances, HostSpec, Report, Source, Ssh
 from reconciler.platforms import PLATFORMS
 from reconciler.reconcile import Answering, Pass, nobody, reconcile
 from reconciler.remote import RUN, Credentials, Remote, RemoteFailure

@@ -12,6 +12,7 @@ import re
 import shlex
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -34,6 +35,8 @@ class StepFailed(Exception):
     """What a step says before it ends with a status other than 0."""
 
 
+BROKEN = (StepFailed, KeyError, TypeError, ValueError)
+"""How reading a file ends in which somebody has written something else."""
 fingerprint = lru_cache(1 << 14)(digest)
 """A probe asks for the digests of all files, and most stay as they are."""
 
@@ -396,22 +399,23 @@ class Debian:
         self.start_up()
 
     def start_up(self) -> None:
-        for command in self.enabled("sysinit.target"):
-            if "nft" in command:
-                self.kernel = self.files[command.split()[-1]].content
+        """A file that somebody has broken, or taken away, keeps nothing else dark."""
+        for name in self.units("sysinit.target"):
+            with suppress(*BROKEN):
+                if "nft" in (command := self.unit(name)["ExecStart"]):
+                    self.kernel = self.files[command.split()[-1]].content
         conf = self.files.get("/etc/sysctl.d/99-reconciler.conf", Node("f")).content.decode()
-        self.settings |= dict(line.split(" = ") for line in conf.splitlines())
+        self.settings |= dict(line.split(" = ") for line in conf.splitlines() if " = " in line)
         for path in sorted(p for p in self.files if p.startswith(f"{ETC}/network/") and p[len(ETC) + 9].isdigit()):
-            self.network("run", path)
+            with suppress(*BROKEN):
+                self.network("run", path)
         for name in self.units("multi-user.target"):
             if name.startswith(RUNNING):
-                self.start(name)
+                with suppress(*BROKEN):
+                    self.start(name)
 
     def units(self, target: str) -> list[str]:
         return sorted(p.rpartition("/")[2] for p in self.files if p.startswith(f"{UNITS}/{target}.wants/"))
-
-    def enabled(self, target: str) -> list[str]:
-        return [self.unit(name)["ExecStart"] for name in self.units(target)]
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 

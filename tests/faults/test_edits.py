@@ -236,7 +236,7 @@ MANY = os.environ.get("RECONCILER_KILLS") == "all"
 Life.TestCase.settings = settings(
     deadline=None,
     derandomize=not MANY,
-    max_examples=100 if MANY else 5,
+    max_examples=200 if MANY else 5,
     stateful_step_count=50 if MANY else 30,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),

@@ -20,6 +20,7 @@ BOUNDS = {
     "rss": 2.0,
     "uss": 2.0,
     "anonymous": 2.0,
+    "native": 2.0,
     "blocks": 20_000.0,
     "frozen": 20_000.0,
     "files": 2.0,

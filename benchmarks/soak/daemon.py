@@ -32,7 +32,7 @@ def count(number: int, frame: FrameType | None) -> None:
 
 
 def native(file: Path) -> float:
-    """MiB that libraries have asked malloc for and not given back (malloc_info(3)): what Python's own blocks are not."""
+    """MiB asked of malloc and not given back (malloc_info(3)): mostly libraries', for Python has its blocks."""
     libc = ctypes.CDLL(None)
     libc.fopen.restype = ctypes.c_void_p
     out = ctypes.c_void_p(libc.fopen(os.fsencode(file), b"w"))

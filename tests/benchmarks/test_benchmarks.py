@@ -31,13 +31,18 @@ def test_a_slope_is_seen_through_what_comes_and_goes(an_hour: float, flat: bool)
     points = [
         (t, 80 + an_hour * t / 3600 + (dice.uniform(0, 50) if dice.random() < 0.2 else 0)) for t in range(0, 1800, 5)
     ]
-    found = row("rss", points, 2.0)
+    found = row("native", points, 2.0)
     assert found.slope == pytest.approx(an_hour, abs=0.3)
     assert found.flat is flat
 
 
 def test_what_ends_after_the_first_half_is_flat() -> None:
     assert row("threads", [(t, min(t, 900)) for t in range(0, 1800, 5)], 0.0).flat
+
+
+def test_pages_that_are_kept_for_a_while_are_no_growth() -> None:
+    points = [(t, 80 + 5 * (t % 300 > 100) * (t > 1000)) for t in range(0, 1800, 5)]
+    assert row("rss", points, 2.0).flat
 
 
 def test_too_few_samples_have_no_slope_and_a_course() -> None:

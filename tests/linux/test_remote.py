@@ -83,8 +83,8 @@ def test_a_key_that_the_host_does_not_know_is_refused(world: World, ssh: Ssh, tm
 
 def test_an_attempt_that_fails_leaves_no_connection_and_no_thread(world: World, ssh: Ssh, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger", "stranger")
-    wrong = Remote(replace(ssh, host_key=world["b"].host_key), Credentials(world.lab.key))
-    unknown = Remote(ssh, Credentials(tmp_path / "stranger"))
+    wrong = Remote(replace(ssh, host_key=world["b"].host_key), Credentials(world.lab.key), SUDO)
+    unknown = Remote(ssh, Credentials(tmp_path / "stranger"), SUDO)
     before = set(threading.enumerate())
     gc.disable()
     try:

@@ -13,7 +13,7 @@ import pytest
 from reconciler.platforms import PLATFORMS
 from reconciler.platforms.steps import APPLY
 
-from .test_kill import BETWEEN, COUNTER, bare, changed, small
+from .test_kill import BETWEEN, COUNTER, KILLED, bare, changed, small
 from .world import World
 
 FOREIGN = """
@@ -131,7 +131,8 @@ def test_data_that_was_being_deleted_when_the_host_went_down_is_gone_and_comes_b
     make = f"mkdir -p {home}/data; echo acme--x >{home}/owner; echo 2026-02-14 >{home}/retained; echo 1 >{home}/data/x"
     for at in itertools.count(1):
         host.run(f"rm -rf {home}*; {make}; echo 0 >/run/steps")
-        script = f"{functions}\n{COUNTER % at}\npurge {home} acme--x 2026-02-14"
+        counter = COUNTER.replace("EVENTS", f"{at}) {KILLED} ;;")
+        script = f"{functions}\n{counter}\npurge {home} acme--x 2026-02-14"
         if not host.run(f"setsid sh -c {shlex.quote(script)}", check=False).returncode:
             break
         assert host.run(f"ls {home} 2>/dev/null || :").stdout.split() in ([], ["data", "owner", "retained"])

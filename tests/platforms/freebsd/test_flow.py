@@ -71,8 +71,9 @@ def test_the_command_is_kept_up_and_asked_to_be_nobody_in_particular(standing: V
 def test_commands_of_checks_run_in_their_jail_and_end_in_time(standing: Village) -> None:
     jails = {jail.id: jail for jail in standing.spec.jails}
     www, gone = jails["acme--www"], replace(jails["acme--db"], id="acme--gone")
-    shell = [(www, ("/bin/sh", "-c", script), 1) for script in ('[ "$JAIL_NAME" = www ]', "exit 3", "sleep 60")]
-    text = asking.script(PLATFORMS["freebsd"], [*shell, (gone, ("/bin/true",), 1)], 10)
+    scripts = (('[ "$JAIL_NAME" = www ]', 20), ("exit 3", 20), ("sleep 60", 1))
+    shell = [(www, ("/bin/sh", "-c", text), seconds) for text, seconds in scripts]
+    text = asking.script(PLATFORMS["freebsd"], [*shell, (gone, ("/bin/true",), 20)], 60)
     done = standing.host.run(text)
     assert asking.statuses(done.stdout) == {0: 0, 1: 3, 2: 124, 3: 125}, done.stderr
 

@@ -319,7 +319,7 @@ def test_a_first_apply_that_is_killed_after_any_step_is_finished_by_the_next_pas
     last = steps(worlds[0])
     assert len(points) > 30
     assert last >= points[-1] > last - 3
-    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::8]) == []
+    assert die_at(worlds, CREATION, range(1, last + 1) if ALL else points[::16]) == []
 
 
 def test_an_apply_that_is_killed_between_two_commands_of_a_step_is_finished_by_the_next_pass(

@@ -2,7 +2,7 @@
 
 The script of an apply is changed on its way to the host: `step`, which stands after every step and does nothing, counts
 and lets something happen. Most of all it kills the script with all its children: with RECONCILER_KILLS=all (`make
-faults`) after every step and command, else after every eighth step that is not one more file of the same change, and
+faults`) after every step and command, else after every sixteenth step that is not one more file of the same change, and
 after a few commands. Who else may be killed (the connection, the reconciler, the host) is so by `make faults` alone:
 `make test` has a sample of each in test_remote.py, test_boot.py, test_guard.py and tests/flow.
 """

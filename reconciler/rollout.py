@@ -157,8 +157,9 @@ def advance(state: Rollout, at: Situation) -> Rollout:
 
 def further(state: Rollout, at: Situation, touched: Sequence[str]) -> Rollout:
     count = opened(state, at, touched)
-    closed = {host: why for host in touched[:count] if not has(state, host, at) and (why := at.closed(host))}
-    coming = [host for host in touched[:count] if host not in closed and not has(state, host, at)]
+    due = [host for host in touched[:count] if not has(state, host, at)]
+    closed = {host: why for host in due if not at.released and (why := at.closed(host))}
+    coming = [host for host in due if host not in closed]
     ahead = {**state.ahead, **{host: Ahead(at.target, at.unwell.get(host, frozenset())) for host in coming}}
     now = replace(state, ahead=ahead)
     left = tuple(host for host in touched if not has(now, host, at))

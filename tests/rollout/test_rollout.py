@@ -183,6 +183,11 @@ def test_of_few_hosts_only_the_closed_ones_wait() -> None:
     assert advance(state, replace(at, closed=lambda h: "")) == Rollout("new")
 
 
+def test_an_approval_waits_for_no_window() -> None:
+    closed = replace(situation(), closed=lambda host: "waits for its window", released=True)
+    assert advance(Rollout("old"), closed) == Rollout("new")
+
+
 # ── what is wanted of a host meanwhile ───────────────────────────────────────────────────────────────────────
 
 

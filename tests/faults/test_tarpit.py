@@ -135,4 +135,6 @@ def test_a_host_that_falls_silent_drips_or_is_deaf_at_any_point_is_given_up(host
     said = {waits: run.result() for waits, run in zip(WAITS, runs, strict=True)}
     assert {waits: words for waits, words in said.items() if not words.startswith("failed: ")} == {}
     words = {words.partition(" [")[0] for words in said.values()}
-    assert words == {"failed: cannot reach", "failed: the connection to"}
+    # how far a connection comes in so short a time is the machine's doing
+    assert words <= {"failed: cannot reach", "failed: the connection to"}
+    assert "failed: cannot reach" in words

